@@ -1,0 +1,77 @@
+"""What triage says: where an enquiry went, or why it waits for an operator, and who asked for a mentor."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from shared.contracts.cloudevents import CloudEvent, Contract, EmailAddress, Person, Reference
+from shared.contracts.intake import Text
+
+Stream = Literal["advice", "pilot"]
+Area = Literal["legal", "financial", "marketing", "human-resources", "business-planning"]
+Theme = Literal["partnership-working", "service-broadening"]
+MentoringKind = Literal["one-to-one", "peer-network"]
+Disposition = Literal["route", "review", "out-of-scope", "auto"]
+
+
+class Partner(Contract):
+    """A delivery partner, as the one who receives a case."""
+
+    slug: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
+    name: str
+    address: EmailAddress
+
+
+class RoutedEnquiry(Contract):
+    """A case and the partner it went to. `areas` are ordered, main need first; `why` is one sentence."""
+
+    reference: Reference
+    stream: Stream
+    areas: tuple[Area, ...] = ()
+    pilot_theme: Theme | None = None
+    mentoring: MentoringKind | None = None
+    partner: Partner
+    why: str
+    enquirer: Person
+    subject: str
+    text: Text
+    message_id: str = ""
+    suppress_reply: bool = False
+
+
+class EnquiryRouted(CloudEvent):
+    source: Literal["/triage"] = "/triage"
+    type: Literal["enquiry.routed.v1"] = "enquiry.routed.v1"
+    data: RoutedEnquiry
+
+
+class HeldEnquiry(Contract):
+    """A case that waits for an operator. `reason` is a stable code, `why` the sentence an operator reads."""
+
+    reference: Reference
+    disposition: Literal["review", "out-of-scope", "auto"]
+    reason: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
+    why: str
+    enquirer: Person
+    subject: str
+
+
+class EnquiryHeld(CloudEvent):
+    source: Literal["/triage"] = "/triage"
+    type: Literal["enquiry.held.v1"] = "enquiry.held.v1"
+    data: HeldEnquiry
+
+
+class RequestedMentoring(Contract):
+    """Somebody asked for a mentor or for the peer network."""
+
+    reference: Reference
+    kind: MentoringKind
+    areas: tuple[Area, ...] = ()
+    mentee: Person
+
+
+class MentoringRequested(CloudEvent):
+    source: Literal["/triage"] = "/triage"
+    type: Literal["mentoring.requested.v1"] = "mentoring.requested.v1"
+    data: RequestedMentoring
