@@ -4,11 +4,14 @@ Source: https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md; `co
 `causationid` are extension attributes, lower case as the specification asks.
 """
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
 CONTENT_TYPE = "application/cloudevents+json"
+
+EVENT_TYPES: dict[str, type["CloudEvent"]] = {}
+"""Every event of every module imported so far, by its written type."""
 
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Reference = Annotated[str, StringConstraints(pattern=r"^MSP-[0-9A-Z]{4}-[0-9A-Z]{2}$")]
@@ -26,7 +29,8 @@ class CloudEvent(Contract):
 
     A subclass fixes `type` and `source` as literals and gives `data` its shape. `id` is unique for ever
     and is the idempotency key of every consumer. `correlationid` is the enquiry; `causationid` is the
-    message that led to this one. `time` is when it happened, in UTC.
+    message that led to this one; `acceptedat` is when the enquiry came in, so that every stage can tell
+    its age. `time` is when it happened, in UTC.
     """
 
     specversion: Literal["1.0"] = "1.0"
@@ -38,13 +42,12 @@ class CloudEvent(Contract):
     datacontenttype: Literal["application/json"] = "application/json"
     correlationid: Identifier
     causationid: Identifier
+    acceptedat: AwareDatetime | None = None
     data: Any
-
-    registry: ClassVar[dict[str, type["CloudEvent"]]] = {}
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
-        CloudEvent.registry[cls.event_type()] = cls
+        EVENT_TYPES[cls.event_type()] = cls
 
     @classmethod
     def event_type(cls) -> str:

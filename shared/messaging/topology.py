@@ -1,0 +1,103 @@
+"""Exchanges, queues and bindings, as data; declared once by an administrator before any service starts.
+
+A service may declare nothing: were a publisher started before its consumers' queues exist, its first events
+would reach nobody. For each service:
+
+    <service>            topic exchange: the events it says, routing key = event type
+    <service>.<fact>     quorum queue: one consumer and event family, bound to the publisher's exchange
+    <service>.retry.5s   quorum queue (and fanout exchange) with one fixed time to live, which returns
+                         messages through `<service>.return`; a per-message TTL would block behind longer ones
+    <service>.return     direct exchange: routing key = name of the work queue
+    <service>.dead       quorum queue (and fanout exchange) drained into the service's failed messages
+
+Every name begins with the service's, so that one regular expression gives it its own and nothing else.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import aio_pika
+from aio_pika.abc import AbstractChannel
+from pamqp.common import FieldTable
+
+from shared.messaging.hears import Hears
+
+RETRY_TIERS: tuple[tuple[str, int], ...] = (("5s", 5_000), ("30s", 30_000), ("5m", 300_000))
+"""Name and milliseconds of each wait; a message out of tiers is a failed message."""
+
+QUEUE_LIMIT = 200_000
+CRASH_GUARD = 20
+"""Deliveries without an answer before the broker itself dead-letters; restarts count, so it is no retry counter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """Everything one service needs on the broker. `queues` pairs a queue with (exchange, routing key)."""
+
+    service: str
+    queues: tuple[tuple[str, str, str], ...]
+    tiers: tuple[tuple[str, int], ...] = RETRY_TIERS
+
+    @classmethod
+    def of(cls, hears: Hears, tiers: Sequence[tuple[str, int]] = RETRY_TIERS) -> "Topology":
+        queues = tuple((s.queue, s.kind.publisher(), s.kind.event_type()) for s in hears.subscriptions)
+        return cls(hears.service, queues, tuple(tiers))
+
+    @property
+    def dead(self) -> str:
+        return f"{self.service}.dead"
+
+    @property
+    def back(self) -> str:
+        return f"{self.service}.return"
+
+    def retry(self, tier: str) -> str:
+        return f"{self.service}.retry.{tier}"
+
+    def arguments(self, dead_letter_to: str | None, ttl: int | None = None) -> FieldTable:
+        """A quorum queue's arguments.
+
+        At-least-once dead lettering needs `reject-publish`: a full queue pushes back on its publisher, whose
+        outbox keeps the event.
+        """
+        arguments: FieldTable = {
+            "x-queue-type": "quorum",
+            "x-overflow": "reject-publish",
+            "x-max-length": QUEUE_LIMIT,
+            "x-delivery-limit": CRASH_GUARD,
+        }
+        if dead_letter_to:
+            arguments["x-dead-letter-exchange"] = dead_letter_to
+            arguments["x-dead-letter-strategy"] = "at-least-once"
+        if ttl:
+            arguments["x-message-ttl"] = ttl
+        return arguments
+
+    async def _declare(self, channel: AbstractChannel) -> None:
+        exchange, queue = channel.declare_exchange, channel.declare_queue
+        back = await exchange(self.back, "direct", durable=True)
+        # The dead-letter queue first: what is dead-lettered before it exists waits minutes for it.
+        dead = await queue(self.dead, durable=True, arguments=self.arguments(None) | {"x-delivery-limit": 1_000_000})
+        await dead.bind(await exchange(self.dead, "fanout", durable=True))
+        for tier, milliseconds in self.tiers:
+            waiting = await queue(
+                self.retry(tier), durable=True, arguments=self.arguments(self.back, milliseconds)
+            )
+            await waiting.bind(await exchange(self.retry(tier), "fanout", durable=True))
+        for name, publisher, routing_key in self.queues:
+            work = await queue(name, durable=True, arguments=self.arguments(self.dead))
+            await work.bind(back, name)
+            await work.bind(publisher, routing_key)
+
+
+async def declare(url: str, topologies: Iterable[Topology]) -> None:
+    """Declare it all, over one connection with the administrator's credentials. Doing it again changes nothing.
+
+    Raises `aio_pika.exceptions.ChannelPreconditionFailed` where a queue exists with other arguments.
+    """
+    topologies = list(topologies)
+    async with await aio_pika.connect(url) as connection, connection.channel() as channel:
+        for topology in topologies:
+            await channel.declare_exchange(topology.service, "topic", durable=True)
+        for topology in topologies:
+            await topology._declare(channel)

@@ -1,0 +1,221 @@
+"""Puts one service together: broker, store, handlers and HTTP, started in the order that loses nothing."""
+
+import asyncio
+import inspect
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import structlog
+import uvicorn
+from aio_pika.exceptions import AMQPError
+from fastapi import APIRouter, FastAPI
+from faststream.asgi import make_asyncapi_asgi
+from faststream.middlewares import AckPolicy
+from faststream.rabbit import Channel, RabbitBroker, RabbitExchange, RabbitMessage, RabbitQueue
+from faststream.rabbit.prometheus import RabbitPrometheusMiddleware
+from faststream.specification import AsyncAPI
+from prometheus_client import REGISTRY
+from starlette.routing import Route
+
+from shared import logs, metrics
+from shared.clock import clock
+from shared.contracts.cloudevents import CloudEvent
+from shared.messaging.delivery import Deliveries, NeverValid
+from shared.messaging.failed import FailedMessages
+from shared.messaging.hears import Hears, Subscription
+from shared.messaging.publisher import BrokerPublisher
+from shared.messaging.topology import RETRY_TIERS, Topology
+from shared.operators import operator_routes
+from shared.settings import ServiceSettings
+from shared.store.database import Store
+
+log = structlog.get_logger()
+
+
+class Service:
+    """One service's parts. Make it inside a running event loop, add to it, then take its `app`."""
+
+    def __init__(
+        self,
+        hears: Hears,
+        settings: ServiceSettings,
+        *,
+        says: Sequence[type[CloudEvent]] = (),
+        tiers: Sequence[tuple[str, int]] = RETRY_TIERS,
+    ) -> None:
+        logs.configure(hears.service, settings)
+        self.name = hears.service
+        self.settings = settings
+        self.clock = clock(settings.clock_offset)
+        self.store = Store(settings.mongodb_url.get_secret_value(), self.name, self.clock)
+        self.topology = Topology.of(hears, tiers)
+        self.failed = FailedMessages(self.store, self.topology, self.clock)
+        self._hears = hears
+        self._says = says
+        self.broker = RabbitBroker(
+            settings.rabbitmq_url.get_secret_value(),
+            default_channel=Channel(publisher_confirms=True, on_return_raises=True),
+            graceful_timeout=settings.stop_within,
+            reconnect_interval=1.0,
+            logger=logging.getLogger("mutuals.broker"),
+            client_properties={"heartbeat": 20},
+        )
+        self.publisher = BrokerPublisher(self.broker)
+        # The first middleware is the outermost: FastStream's metrics see a handler fail before we forgive it.
+        self.broker.add_middleware(Deliveries(self.topology, self.publisher, self.clock))
+        self.broker.add_middleware(RabbitPrometheusMiddleware(registry=REGISTRY, app_name=self.name))
+
+    def app(
+        self,
+        *,
+        provide: dict[str, Any],
+        routes: Sequence[APIRouter] = (),
+        running: Sequence[AbstractAsyncContextManager[Any]] = (),
+    ) -> FastAPI:
+        """The ASGI application.
+
+        `provide` holds what handlers take by name. `running` are entered once messages can flow, and left
+        first, in reverse: a way in stops before what it feeds. Raises `TypeError` for a handler that takes
+        something nobody provides.
+        """
+        for subscription in self._hears.subscriptions:
+            self._subscribe(subscription, provide)
+        self._drain_dead_letters()
+        for kind in self._says:
+            self.broker.publisher(
+                routing_key=kind.event_type(),
+                exchange=RabbitExchange(self.name, declare=False),
+                schema=kind,
+                persist=True,
+            )
+
+        @asynccontextmanager
+        async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+            await self._start()
+            try:
+                async with AsyncExitStack() as stack:
+                    for part in running:
+                        await stack.enter_async_context(part)
+                    log.info("service_started")
+                    yield
+                    log.info("service_stopping")
+            finally:
+                await self._stop()
+
+        app = FastAPI(title=f"mutuals-support {self.name}", version="1", lifespan=lifespan)
+        for router in (operator_routes(self), *routes):
+            app.include_router(router)
+        specification = AsyncAPI(
+            self.broker, title=f"mutuals-support {self.name}", version="1", schema_version="3.0.0"
+        )
+
+        @app.get("/asyncapi.json", include_in_schema=False)
+        def asyncapi() -> Any:
+            return specification.to_specification().to_jsonable()
+
+        app.router.routes.append(
+            Route("/asyncapi", make_asyncapi_asgi(specification, try_it_out_path=None))
+        )
+        return app
+
+    def _subscribe(self, subscription: Subscription, provide: dict[str, Any]) -> None:
+        parameters = list(inspect.signature(subscription.handler).parameters)[1:]
+        if missing := [name for name in parameters if name not in provide]:
+            raise TypeError(f"{subscription.handler.__name__} takes {missing}, which {self.name} does not provide")
+        given = {name: provide[name] for name in parameters}
+        age = metrics.enquiry_age_seconds.labels(subscription.queue)
+        kind = subscription.kind
+
+        async def decode(msg: RabbitMessage) -> CloudEvent:
+            return kind.model_validate_json(msg.body)  # the one pydantic pass of a message
+
+        async def take(event: CloudEvent) -> None:
+            await subscription.handler(event, **given)
+            if event.acceptedat:
+                age.observe((self.clock() - event.acceptedat).total_seconds())
+
+        take.__name__ = subscription.handler.__name__
+        take.__doc__ = subscription.handler.__doc__
+        take.__annotations__["event"] = kind
+        self.broker.subscriber(
+            RabbitQueue(subscription.queue, routing_key=kind.event_type(), declare=False),
+            RabbitExchange(kind.publisher(), declare=False),
+            channel=Channel(prefetch_count=subscription.prefetch),
+            ack_policy=AckPolicy.MANUAL,
+            decoder=decode,
+            no_reply=True,
+            title=subscription.queue,
+        )(take)
+
+    def _drain_dead_letters(self) -> None:
+        async def decode(msg: RabbitMessage) -> RabbitMessage:
+            return msg  # whatever its body is: it may be here because nobody could read it
+
+        async def keep_failed_message(message: Any) -> None:
+            """Keeps a message that could not be handled until an operator replays or discards it."""
+            await self.failed.drain(message)
+
+        self.broker.subscriber(
+            RabbitQueue(self.topology.dead, declare=False),
+            RabbitExchange(self.topology.dead, declare=False),
+            channel=Channel(prefetch_count=50),
+            ack_policy=AckPolicy.MANUAL,
+            decoder=decode,
+            no_reply=True,
+            title=self.topology.dead,
+        )(keep_failed_message)
+
+    async def _start(self) -> None:
+        await self.store.start(self.publisher)
+        while True:
+            try:
+                await self.broker.start()
+                return
+            except (AMQPError, OSError) as error:
+                # The broker is away, or the topology has not been declared yet.
+                log.warning("waiting_for_broker", error=f"{type(error).__name__}: {error}"[:300])
+                await self.broker.stop()
+            await asyncio.sleep(1)
+
+    async def _stop(self) -> None:
+        within = self.settings.stop_within
+        await asyncio.gather(*(subscriber.stop() for subscriber in self.broker.subscribers))
+        await self.store.flush(within)
+        await self.broker.stop()
+        await self.store.stop()
+        log.info("service_stopped")
+
+    async def check(self) -> dict[str, str]:
+        """Ask the broker and the database something only they can answer; "ok", or what went wrong."""
+
+        async def ask_broker() -> None:
+            async with asyncio.timeout(2):
+                channel = self.broker._channel
+                if channel is None:
+                    raise ConnectionError("not connected")
+                await channel.get_queue(self.topology.dead, ensure=True)
+
+        results = await asyncio.gather(ask_broker(), self.store.ping(), return_exceptions=True)
+        return {
+            part: "ok" if result is None else f"{type(result).__name__}: {result}"[:200]
+            for part, result in zip(("broker", "database"), results, strict=True)
+        }
+
+
+def run(factory: str, settings: ServiceSettings) -> None:
+    """Serve `module:function` until SIGTERM or SIGINT."""
+    uvicorn.run(
+        factory,
+        factory=True,
+        host=settings.http_host,
+        port=settings.http_port,
+        loop="uvloop",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=int(settings.stop_within),
+    )
+
+
+__all__ = ["NeverValid", "Service", "run"]

@@ -1,0 +1,124 @@
+"""One service's store: its aggregates, the loops that keep their promises, and large files."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import datetime
+from functools import partial
+from typing import Any, TypeVar
+
+import structlog
+from gridfs.errors import FileExists, NoFile
+from pydantic import BaseModel
+
+from shared.clock import Clock
+from shared.contracts.cloudevents import CloudEvent
+from shared.store.aggregates import Aggregates, Outcome, Publisher
+from shared.store.cause import Cause, Outgoing
+from shared.store.driver import connect, files, is_outage
+from shared.supervise import stop, supervise
+
+log = structlog.get_logger()
+
+S = TypeVar("S", bound=BaseModel)
+O = TypeVar("O", bound=Outcome[Any])  # noqa: E741
+
+
+class Unavailable(Exception):
+    """The store did not answer in time: nothing was promised, ask again later."""
+
+
+class Store:
+    """Everything one service keeps. The database is the one named in `url`, and no other."""
+
+    def __init__(self, url: str, service: str, clock: Clock) -> None:
+        self._client = connect(url, service)
+        self._database = self._client.get_default_database()
+        self._clock = clock
+        self._aggregates: dict[str, Aggregates[Any, Any]] = {}
+        self._on_due: dict[str, Callable[[Any], Any]] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def aggregates(
+        self,
+        name: str,
+        state: type[S],
+        announce: Callable[[O, Cause], Sequence[CloudEvent | Outgoing]],
+        *,
+        claims: Callable[[S], Sequence[str]] | None = None,
+        due: Callable[[S], datetime | None] | None = None,
+        tell: Callable[[S], str] | None = None,
+    ) -> Aggregates[S, O]:
+        """The aggregates kept in collection `name`; see `Aggregates` for what each function gives."""
+        made = Aggregates[S, O](
+            self._database[name], state, announce, clock=self._clock, claims=claims, due=due, tell=tell
+        )
+        self._aggregates[name] = made
+        return made
+
+    def each(self) -> list[Aggregates[Any, Any]]:
+        return list(self._aggregates.values())
+
+    def on_due(self, name: str, call: Callable[[Any], Any]) -> None:
+        """Name what is called for the aggregates of collection `name` when their time has come."""
+        self._on_due[name] = call
+
+    async def start(self, publisher: Publisher) -> None:
+        """Make the indexes and start the loops. Waits for a database that is still away."""
+        while True:
+            try:
+                for aggregates in self._aggregates.values():
+                    await aggregates.ensure_indexes()
+                break
+            except Exception as error:
+                if not is_outage(error):
+                    raise
+                log.warning("waiting_for_database", error=type(error).__name__)
+                await asyncio.sleep(1)
+        for name, aggregates in self._aggregates.items():
+            aggregates.publish_with(publisher)
+            self._tasks.append(supervise(f"{name}.commits", aggregates.run_commits, pause=0.1))
+            self._tasks.append(supervise(f"{name}.relay", aggregates.run_relay))
+            if name in self._on_due:
+                timers = partial(aggregates.run_timers, self._on_due[name])
+                self._tasks.append(supervise(f"{name}.timers", timers))
+
+    async def flush(self, seconds: float) -> None:
+        """Finish what is in hand, for at most `seconds`; what is left is safe and another process's to do."""
+        try:
+            async with asyncio.timeout(seconds):
+                for aggregates in self._aggregates.values():
+                    await aggregates.flush()
+        except TimeoutError:
+            log.warning("stopped_with_work_in_hand", seconds=seconds)
+
+    async def stop(self) -> None:
+        await stop(*self._tasks)
+        self._tasks.clear()
+        self._client.close()
+
+    async def ping(self, seconds: float = 2.0) -> None:
+        """A real round trip; raises where the database does not answer in time."""
+        async with asyncio.timeout(seconds):
+            await self._database.command("ping")
+
+    async def keep_file(self, bucket: str, id: str, content: bytes) -> None:
+        """Keep bytes too large for a document, durably, under an id that follows from them."""
+        target = files(self._database, bucket)
+        try:
+            await target.upload_from_stream_with_id(id, id, content)
+        except FileExists:
+            if await self.read_file(bucket, id) == content:
+                return
+            # A crash left chunks without their file, which would refuse every later attempt.
+            with suppress(NoFile):
+                await target.delete(id)
+            await target.upload_from_stream_with_id(id, id, content)
+
+    async def read_file(self, bucket: str, id: str) -> bytes | None:
+        try:
+            stream = await files(self._database, bucket).open_download_stream(id)
+        except NoFile:
+            return None
+        content: bytes = await stream.read()
+        return content
