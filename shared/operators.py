@@ -65,6 +65,14 @@ def operator_routes(service: "Service") -> APIRouter:
         lines = [line for kept in service.store.each() for line in await kept.story(correlation_id)]
         return sorted(lines, key=lambda line: line["at"])
 
+    @guarded.get("/claims/{claim}")
+    async def claims(claim: Annotated[str, Path(max_length=200)]) -> dict[str, str]:
+        """The enquiry behind something unique, such as its public reference. 404 if this service has none."""
+        for kept in service.store.each():
+            if found := await kept.claimed_by(claim):
+                return {"correlation_id": found}
+        raise HTTPException(404, "nothing here holds that claim")
+
     @guarded.get("/failed")
     async def failed(limit: Annotated[int, Query(ge=1, le=1_000)] = 100) -> list[dict[str, Any]]:
         """Messages that could not be handled and wait for an operator, newest first."""

@@ -5,6 +5,7 @@ import inspect
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -28,7 +29,7 @@ from shared.messaging.hears import Hears, Subscription
 from shared.messaging.publisher import BrokerPublisher
 from shared.messaging.topology import RETRY_TIERS, Topology
 from shared.operators import operator_routes
-from shared.settings import ServiceSettings
+from shared.settings import ServiceSettings, settings_from_environment
 from shared.store.database import Store
 
 log = structlog.get_logger()
@@ -48,7 +49,7 @@ class Service:
         logs.configure(hears.service, settings)
         self.name = hears.service
         self.settings = settings
-        self.clock = clock(settings.clock_offset)
+        self.clock = clock(timedelta(seconds=settings.clock_offset))
         self.store = Store(settings.mongodb_url.get_secret_value(), self.name, self.clock)
         self.topology = Topology.of(hears, tiers)
         self.failed = FailedMessages(self.store, self.topology, self.clock)
@@ -204,8 +205,9 @@ class Service:
         }
 
 
-def run(factory: str, settings: ServiceSettings) -> None:
+def run(factory: str, kind: type[ServiceSettings]) -> None:
     """Serve `module:function` until SIGTERM or SIGINT."""
+    settings = settings_from_environment(kind)
     uvicorn.run(
         factory,
         factory=True,

@@ -1,9 +1,9 @@
 """What every service is told by its environment. A service's variables begin with its name: `TRIAGE_...`."""
 
-from datetime import timedelta
-from typing import Literal
+import sys
+from typing import Literal, TypeVar
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings
 
 
@@ -15,9 +15,25 @@ class ServiceSettings(BaseSettings):
     operator_token: SecretStr = Field(description="bearer token for operators' routes: stories, failed messages")
     http_host: str = "127.0.0.1"
     http_port: int = Field(default=8000, ge=0, le=65535, description="0 takes any free port")
-    clock_offset: timedelta = Field(
-        default=timedelta(0), description="how far this programme's time is from the machine's, in seconds"
+    clock_offset: float = Field(
+        default=0.0, description="seconds this programme's time is ahead of the machine's; negative for the past"
     )
     stop_within: float = Field(default=15.0, gt=0, description="seconds for what is in hand at a stop")
     log_format: Literal["auto", "json", "console"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+T = TypeVar("T", bound=ServiceSettings)
+
+
+def settings_from_environment(kind: type[T]) -> T:
+    """The settings, or the end of the program with one line for each variable that is missing or wrong."""
+    try:
+        return kind()
+    except ValidationError as error:
+        prefix = kind.model_config.get("env_prefix", "")
+        for problem in error.errors(include_input=False):
+            name = prefix + "_".join(str(step) for step in problem["loc"]).upper()
+            field = kind.model_fields.get(str(problem["loc"][0])) if problem["loc"] else None
+            print(f"{name}: {problem['msg']} ({field.description if field else ''})", file=sys.stderr)  # noqa: T201
+        sys.exit(2)

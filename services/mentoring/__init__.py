@@ -1,0 +1,5 @@
+"""Owns mentors' time: who meets whom, and when.
+
+Hears mentoring.requested.
+Says session.booked, mentoring.held.
+"""

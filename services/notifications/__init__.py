@@ -1,0 +1,5 @@
+"""Owns every mail that leaves: what was written to whom, and whether it arrived.
+
+Hears enquiry.received, enquiry.routed, enquiry.held, session.booked, mentoring.held.
+Says nothing yet.
+"""

@@ -7,7 +7,7 @@ coalesced into one unordered bulk, published with pipelined confirms, and only t
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -24,7 +24,7 @@ from shared import metrics
 from shared.clock import Clock
 from shared.contracts.cloudevents import CloudEvent
 from shared.store.cause import Cause, Message, Outgoing
-from shared.store.driver import DUPLICATE_KEY, PASSING_CODES, Collection, Document, is_outage
+from shared.store.driver import DUPLICATE_KEY, PASSING_CODES, Collection, Document, asking, is_outage
 
 log = structlog.get_logger()
 
@@ -32,7 +32,7 @@ GROUP_LIMIT = 200
 INBOX_KEPT = 1_000
 """Newest message ids a document remembers; a replay older than that meets only the decision's own guards."""
 RELAY_GRACE = timedelta(seconds=5)
-LEASE = timedelta(seconds=30)
+RELAY_LEASE = timedelta(seconds=15)
 SWEEP_SECONDS = 1.0
 SWEEP_LIMIT = 200
 
@@ -152,14 +152,27 @@ class Aggregates(Generic[S, O]):
         return answer
 
     async def get(self, id: str) -> S | None:
-        document = await self._collection.find_one({"_id": id}, {"state": 1})
+        """The aggregate as it is now. Raises `Unavailable`."""
+        with asking():
+            document = await self._collection.find_one({"_id": id}, {"state": 1})
         return self._state.model_validate(document["state"]) if document else None
 
     async def claimed(self, ranges: Sequence[tuple[str, str]]) -> frozenset[str]:
-        """Every claim held by a document that holds one in any of the ranges (from, to; text order)."""
+        """Every claim held by a document that holds one in any of the ranges (from, to; text order).
+
+        Raises `Unavailable`.
+        """
         query = {"$or": [{"claims": {"$elemMatch": {"$gte": low, "$lt": high}}} for low, high in ranges]}
-        documents = await self._collection.find(query, {"claims": 1}).to_list(length=None)
+        with asking():
+            documents = await self._collection.find(query, {"claims": 1}).to_list(length=None)
         return frozenset(claim for document in documents for claim in document["claims"])
+
+    async def claimed_by(self, claim: str) -> str | None:
+        """The correlation id of the aggregate that holds `claim`."""
+        if self._claims is None:
+            return None
+        document = await self._collection.find_one({"claims": claim}, {"correlation": 1})
+        return document["correlation"] if document else None
 
     async def documents(self, query: Document, limit: int = 100) -> list[Document]:
         """Whole documents, newest first, for an operator to look at."""
@@ -232,13 +245,16 @@ class Aggregates(Generic[S, O]):
             while await self._relay_once() == SWEEP_LIMIT:
                 pass
 
-    async def run_timers(self, on_due: Callable[[S], Any]) -> None:
+    async def run_timers(self, on_due: Callable[[S], Awaitable[None]], lease: timedelta) -> None:
         """Call `on_due` for every aggregate whose time has come; a lease keeps other replicas off it."""
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            while len(due := await self._claim("due_at", "timer", self._clock())) == SWEEP_LIMIT:
-                await self._fire(due, on_due)
-            await self._fire(due, on_due)
+            full = True
+            while full:
+                due = await self._claim("due_at", "timer", self._clock(), lease)
+                for document in due:
+                    await on_due(self._state.model_validate(document["state"]))
+                full = len(due) == SWEEP_LIMIT
 
     async def outbox_lag(self) -> float:
         """Seconds the oldest unpublished event has waited."""
@@ -353,8 +369,11 @@ class Aggregates(Generic[S, O]):
             except Exception as error:
                 _answer(job, error)
                 continue
-            state = outcome.state
             kind = type(outcome).__name__
+            if outcome.state is state and not said:
+                staged.answers.append((job, outcome))  # nothing changed, so there is nothing to write
+                continue
+            state = outcome.state
             metrics.decided.labels(self.name, kind).inc()
             taken.add(message.id)
             inbox.append(
@@ -467,7 +486,7 @@ class Aggregates(Generic[S, O]):
         metrics.outbox_lag_seconds.labels(self.name).set(await self.outbox_lag())
         if self._publisher is None:
             return 0
-        left = await self._claim("outbox_since", "relay", self._clock() - RELAY_GRACE)
+        left = await self._claim("outbox_since", "relay", self._clock() - RELAY_GRACE, RELAY_LEASE)
         published = await asyncio.gather(
             *(self._publish(document["_id"], document["outbox"]) for document in left)
         )
@@ -476,7 +495,7 @@ class Aggregates(Generic[S, O]):
             log.info("outbox_relayed", aggregate=self.name, events=total)
         return len(left) if all(published) else 0
 
-    async def _claim(self, field: str, kind: str, until: datetime) -> list[Document]:
+    async def _claim(self, field: str, kind: str, until: datetime, last: timedelta) -> list[Document]:
         """Take a lease on the documents whose `field` has passed, oldest first."""
         now = self._clock()
         lease, owner = f"{kind}_lease", f"{kind}_owner"
@@ -492,13 +511,9 @@ class Aggregates(Generic[S, O]):
         token = f"{self.lease_owner}:{uuid4().hex}"
         ids = {"$in": [document["_id"] for document in found]}
         await self._collection.update_many(
-            {"_id": ids, **free}, {"$set": {lease: now + LEASE, owner: token}}
+            {"_id": ids, **free}, {"$set": {lease: now + last, owner: token}}
         )
         return await self._collection.find({"_id": ids, owner: token}).to_list(length=None)
-
-    async def _fire(self, documents: list[Document], on_due: Callable[[S], Any]) -> None:
-        for document in documents:
-            await on_due(self._state.model_validate(document["state"]))
 
 
 def _answer(job: _Job, answer: Any) -> None:

@@ -1,9 +1,9 @@
 """One service's store: its aggregates, the loops that keep their promises, and large files."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
 
@@ -15,17 +15,13 @@ from shared.clock import Clock
 from shared.contracts.cloudevents import CloudEvent
 from shared.store.aggregates import Aggregates, Outcome, Publisher
 from shared.store.cause import Cause, Outgoing
-from shared.store.driver import connect, files, is_outage
+from shared.store.driver import Unavailable, asking, connect, files, is_outage
 from shared.supervise import stop, supervise
 
 log = structlog.get_logger()
 
 S = TypeVar("S", bound=BaseModel)
 O = TypeVar("O", bound=Outcome[Any])  # noqa: E741
-
-
-class Unavailable(Exception):
-    """The store did not answer in time: nothing was promised, ask again later."""
 
 
 class Store:
@@ -36,7 +32,7 @@ class Store:
         self._database = self._client.get_default_database()
         self._clock = clock
         self._aggregates: dict[str, Aggregates[Any, Any]] = {}
-        self._on_due: dict[str, Callable[[Any], Any]] = {}
+        self._on_due: dict[str, tuple[Callable[[Any], Awaitable[None]], timedelta]] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
     def aggregates(
@@ -59,9 +55,12 @@ class Store:
     def each(self) -> list[Aggregates[Any, Any]]:
         return list(self._aggregates.values())
 
-    def on_due(self, name: str, call: Callable[[Any], Any]) -> None:
-        """Name what is called for the aggregates of collection `name` when their time has come."""
-        self._on_due[name] = call
+    def on_due(self, name: str, call: Callable[[Any], Awaitable[None]], lease: timedelta) -> None:
+        """Name what is called for the aggregates of collection `name` when their time has come.
+
+        No other replica is called for the same aggregate before `lease` has passed.
+        """
+        self._on_due[name] = (call, lease)
 
     async def start(self, publisher: Publisher) -> None:
         """Make the indexes and start the loops. Waits for a database that is still away."""
@@ -80,7 +79,7 @@ class Store:
             self._tasks.append(supervise(f"{name}.commits", aggregates.run_commits, pause=0.1))
             self._tasks.append(supervise(f"{name}.relay", aggregates.run_relay))
             if name in self._on_due:
-                timers = partial(aggregates.run_timers, self._on_due[name])
+                timers = partial(aggregates.run_timers, *self._on_due[name])
                 self._tasks.append(supervise(f"{name}.timers", timers))
 
     async def flush(self, seconds: float) -> None:
@@ -103,7 +102,14 @@ class Store:
             await self._database.command("ping")
 
     async def keep_file(self, bucket: str, id: str, content: bytes) -> None:
-        """Keep bytes too large for a document, durably, under an id that follows from them."""
+        """Keep bytes too large for a document, durably, under an id that follows from them.
+
+        Raises `Unavailable`.
+        """
+        with asking():
+            await self._keep_file(bucket, id, content)
+
+    async def _keep_file(self, bucket: str, id: str, content: bytes) -> None:
         target = files(self._database, bucket)
         try:
             await target.upload_from_stream_with_id(id, id, content)
@@ -122,3 +128,6 @@ class Store:
             return None
         content: bytes = await stream.read()
         return content
+
+
+__all__ = ["Store", "Unavailable"]

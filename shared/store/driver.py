@@ -1,6 +1,8 @@
 """The only module that names the database driver, so that replacing Motor is a change to this file alone."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from motor.motor_asyncio import (
@@ -42,8 +44,25 @@ def files(database: Database, bucket: str) -> Files:
     return AsyncIOMotorGridFSBucket(database, bucket_name=bucket)
 
 
+class Unavailable(Exception):
+    """The database did not answer: nothing was promised, ask again later."""
+
+
+@contextmanager
+def asking() -> Iterator[None]:
+    """Turn the driver's many ways of saying that the database is away into `Unavailable`."""
+    try:
+        yield
+    except PyMongoError as error:
+        if is_outage(error):
+            raise Unavailable(type(error).__name__) from error
+        raise
+
+
 def is_outage(error: BaseException) -> bool:
     """Whether the database is away rather than refusing what was asked: worth asking again, unchanged."""
+    if isinstance(error, Unavailable):
+        return True
     if isinstance(error, BulkWriteError):
         return bool(error.details.get("writeConcernErrors"))
     if isinstance(error, ConnectionFailure):

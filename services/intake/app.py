@@ -1,0 +1,49 @@
+"""Intake, put together."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from services.intake.acceptance import Acceptance, Messages
+from services.intake.api import enquiries
+from services.intake.domain import Message, claims
+from services.intake.events import announce
+from services.intake.handlers import hears
+from services.intake.settings import IntakeSettings
+from services.intake.smtp import Listener, Protocol
+from shared.contracts.intake import EnquiryReceived
+from shared.service import Service, run
+
+
+def tell(message: Message) -> str:
+    """One line for a timeline."""
+    return f"{message.reference} by {message.via}, {message.raw_size} bytes kept"
+
+
+@asynccontextmanager
+async def listening(listener: Listener, host: str, port: int) -> AsyncIterator[None]:
+    await listener.start(host, port)
+    try:
+        yield
+    finally:
+        await listener.stop()
+
+
+def app() -> FastAPI:
+    settings = IntakeSettings()
+    service = Service(hears, settings, says=[EnquiryReceived])
+    messages: Messages = service.store.aggregates("messages", Message, announce, claims=claims, tell=tell)
+    accept = Acceptance(service.store, messages, service.clock)
+    ports: dict[Protocol, int | None] = {"smtp": settings.smtp_port, "lmtp": settings.lmtp_port}
+    listeners = [
+        listening(Listener(accept, settings.listener(protocol)), settings.smtp_host, port)
+        for protocol, port in ports.items()
+        if port is not None
+    ]
+    api = enquiries(accept, accept.find, settings.api())
+    return service.app(provide={}, routes=[api], running=listeners)
+
+
+if __name__ == "__main__":
+    run("services.intake.app:app", IntakeSettings)

@@ -1,0 +1,59 @@
+"""Intake's settings: INTAKE_..."""
+
+import ssl
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import SettingsConfigDict
+
+from services.intake.api import ApiOptions
+from services.intake.mail import Ours
+from services.intake.smtp import ListenerOptions, Protocol
+from shared.settings import ServiceSettings
+
+
+class IntakeSettings(ServiceSettings):
+    model_config = SettingsConfigDict(env_prefix="INTAKE_")
+
+    recipients: frozenset[str] = Field(
+        min_length=1, description='JSON list of addresses or domains mail is accepted for: ["help@example.org"]'
+    )
+    hostname: str = Field(default="localhost", description="what the listeners call themselves")
+    smtp_host: str = "127.0.0.1"
+    smtp_port: int | None = Field(default=None, ge=0, le=65535, description="no SMTP listener if not set")
+    lmtp_port: int | None = Field(default=None, ge=0, le=65535, description="no LMTP listener if not set")
+    size_limit: int = Field(default=25 * 1024 * 1024, ge=1024, description="bytes of one message")
+    max_connections: int = Field(default=200, ge=1)
+    tls_certificate: Path | None = Field(default=None, description="PEM chain; turns STARTTLS on")
+    tls_key: Path | None = None
+    require_tls: bool = False
+    tokens: dict[str, SecretStr] = Field(
+        default_factory=dict, description='bearer tokens of HTTP clients: {"web-form": "…"}; none: nobody'
+    )
+    open_to_all: bool = Field(default=False, description="let HTTP clients in without a token")
+
+    def ours(self) -> Ours:
+        domains = frozenset(recipient.rpartition("@")[2].lower() for recipient in self.recipients)
+        addresses = frozenset(recipient.lower() for recipient in self.recipients if "@" in recipient)
+        return Ours(addresses=addresses, message_id_domains=domains)
+
+    def listener(self, protocol: Protocol) -> ListenerOptions:
+        tls = None
+        if self.tls_certificate is not None:
+            tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            tls.load_cert_chain(self.tls_certificate, self.tls_key)
+        return ListenerOptions(
+            recipients=self.recipients,
+            hostname=self.hostname,
+            protocol=protocol,
+            ours=self.ours(),
+            size_limit=self.size_limit,
+            max_connections=self.max_connections,
+            tls=tls,
+            require_tls=self.require_tls,
+        )
+
+    def api(self) -> ApiOptions:
+        return ApiOptions(
+            tokens=self.tokens, open_to_all=self.open_to_all, ours=self.ours(), size_limit=self.size_limit
+        )

@@ -1,0 +1,14 @@
+"""Mentoring's settings: MENTORING_..."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from shared.settings import ServiceSettings
+
+
+class MentoringSettings(ServiceSettings):
+    model_config = SettingsConfigDict(env_prefix="MENTORING_")
+
+    mentors: Path = Field(description="the mentors file: expertise, weekly hours, rules")
