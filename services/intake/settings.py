@@ -16,7 +16,8 @@ class IntakeSettings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="INTAKE_")
 
     recipients: frozenset[str] = Field(
-        min_length=1, description='JSON list of addresses or domains mail is accepted for: ["help@example.org"]'
+        min_length=1,
+        description='JSON list of addresses or domains mail is accepted for: ["help@example.org"]',
     )
     hostname: str = Field(default="localhost", description="what the listeners call themselves")
     smtp_host: str = "127.0.0.1"

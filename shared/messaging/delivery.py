@@ -86,19 +86,19 @@ class Delivery(BaseMiddleware[Any, Any]):
             await self._fail(queue, msg, error)
             return
         tier, _ = self._to.topology.tiers[attempt]
-        log.warning("message_retried", tier=tier, attempt=attempt + 1, error=repr(error)[:500])
+        log.warning("message_retried", tier=tier, attempt=attempt + 1, error=_words(error)[:500])
         metrics.retried.labels(queue, tier).inc()
-        headers = {"x-attempt": attempt + 1, "x-error": repr(error)[:1_000]}
+        headers = {"x-attempt": attempt + 1}
         await self._hand_over(msg, self._to.topology.retry(tier), queue, headers)
 
     async def _fail(self, queue: str, msg: RabbitMessage, error: Exception) -> None:
-        kind = type(error).__name__
-        log.error("message_failed", error_type=kind, error=str(error)[:500], attempts=_attempt(msg) + 1)
+        kind, words = type(error).__name__, _words(error)
+        log.error("message_failed", error_type=kind, error=words[:500], attempts=_attempt(msg) + 1)
         metrics.failed.labels(queue, kind).inc()
         headers = {
             "x-queue": queue,
             "x-error-type": kind,
-            "x-error": str(error)[:4_000],
+            "x-error": words[:4_000],
             "x-attempt": _attempt(msg) + 1,
             "x-failed-at": self._to.clock().isoformat(),
         }
@@ -128,6 +128,14 @@ class Delivery(BaseMiddleware[Any, Any]):
             await _settle(msg.nack(requeue=True))
             return
         await _acknowledge(msg)
+
+
+def _words(error: Exception) -> str:
+    """What went wrong, without the input: logs hold no addresses and no bodies."""
+    if isinstance(error, ValidationError):
+        problems = error.errors(include_input=False, include_url=False, include_context=False)
+        return "; ".join(f"{'.'.join(map(str, each['loc'])) or 'body'}: {each['msg']}" for each in problems)
+    return f"{type(error).__name__}: {error}"
 
 
 def identity(message_id: str | None, body: bytes) -> str:

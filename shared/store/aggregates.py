@@ -470,7 +470,7 @@ class Aggregates(Generic[S, O]):
             return False  # a frozen broker surfaces so; the relay will try again
         except Exception as error:
             metrics.publish_failures.labels(outgoing.exchange).inc()
-            log.warning("publish_left_to_relay", event=outgoing.id, type=outgoing.type, error=repr(error)[:300])
+            log.warning("publish_left_to_relay", event_id=outgoing.id, type=outgoing.type, error=repr(error)[:300])
             return False
         finally:
             self._in_flight.pop(outgoing.id, None)

@@ -12,7 +12,7 @@ from shared.contracts.intake import EnquiryReceived
 from shared.store import Aggregates, Already, ClaimTaken, Incoming
 from shared.store import aggregates as engine
 from tests.conftest import eventually
-from tests.reliability.engine_room import Counted, Tally, count, engine_room, received
+from tests.reliability.engine_room import Counted, EngineRoom, Tally, count, engine_room, received
 
 
 def an_event(id: str) -> EnquiryReceived:
@@ -26,10 +26,14 @@ def bytes_of(event: EnquiryReceived) -> bytes:
     return event.model_dump_json(exclude_none=True).encode()
 
 
-async def nothing_left(room: Any) -> None:
-    await eventually(
-        lambda: not any(room.tenant.queue_depths().values()), what=f"queues empty: {room.tenant.queue_depths()}"
-    )
+async def nothing_left(room: EngineRoom) -> None:
+    depths: dict[str, int] = {}
+
+    async def empty() -> bool:
+        depths.update(await asyncio.to_thread(room.tenant.queue_depths))
+        return not any(depths.values())
+
+    await eventually(empty, what=f"queues empty: {depths}")
 
 
 async def test_same_event_twice_is_taken_and_announced_once(tenant: Tenant) -> None:

@@ -1,0 +1,347 @@
+"""Intake over HTTP: a raw message or a web form in, 202 only after it is durable.
+
+Every error is a problem document (RFC 9457). Answers to a repeated request are the same as to the first.
+"""
+
+import asyncio
+import hmac
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Annotated, Any, assert_never
+
+import structlog
+from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi.exceptions import HTTPException, RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import AwareDatetime, BaseModel, ConfigDict, SecretStr, ValidationError
+from starlette.requests import ClientDisconnect
+
+from services.intake.arrival import Accept, EnquiryForm, arrived_form, arriving_mail, where
+from services.intake.domain import Accepted, ArrivedMail, Contradicted, Message, Outcome, Repeated
+from services.intake.mail import Ours
+from shared.store import Unavailable
+
+log = structlog.get_logger()
+
+MESSAGE_TYPES = ("message/rfc822", "message/global")
+PROBLEM = "application/problem+json"
+KEY = re.compile(r'[!#-\[\]-~]{1,255}|"[ !#-\[\]-~]{1,255}"')
+FORM_LIMIT = 1024 * 1024
+
+Find = Callable[[str], Awaitable[Message | None]]
+"""The accepted message with this enquiry id."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiOptions:
+    """`tokens` are the bearer tokens by the name of the client that holds each. Without a token nobody is let
+    in, unless `open_to_all` says so. Sizes are in bytes, times in seconds."""
+
+    tokens: Mapping[str, SecretStr] = field(default_factory=dict)
+    open_to_all: bool = False
+    ours: Ours = Ours()  # noqa: RUF009  (frozen)
+    size_limit: int = 25 * 1024 * 1024
+    body_timeout: float = 60.0
+    accept_timeout: float = 30.0
+    retry_after: int = 5
+
+
+class Receipt(BaseModel):
+    """`duplicate` says that the message had been accepted before; the rest is what was said then."""
+
+    model_config = ConfigDict(frozen=True)
+
+    reference: str
+    enquiry: str
+    duplicate: bool
+
+
+class Known(BaseModel):
+    """What a client may see of an enquiry it sent."""
+
+    model_config = ConfigDict(frozen=True)
+
+    reference: str
+    enquiry: str
+    accepted_at: AwareDatetime
+
+
+class ProblemDetail(BaseModel):
+    """One thing wrong with a form; `pointer` is a JSON pointer (RFC 6901) to it."""
+
+    pointer: str
+    detail: str
+
+
+class Problem(BaseModel):
+    """RFC 9457."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    errors: list[ProblemDetail] | None = None
+
+
+class ProblemError(Exception):
+    """Ends a request with a problem document."""
+
+    def __init__(
+        self,
+        status: int,
+        title: str,
+        detail: str,
+        *,
+        errors: list[ProblemDetail] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(title)
+        self.problem = Problem(status=status, title=title, detail=detail, errors=errors)
+        self.headers = headers
+
+    def response(self) -> Response:
+        return Response(
+            self.problem.model_dump_json(exclude_none=True),
+            self.problem.status,
+            self.headers,
+            media_type=PROBLEM,
+        )
+
+
+class ProblemRoute(APIRoute):
+    """A route whose every error is a problem document, whatever the application around it does."""
+
+    def get_route_handler(self) -> Callable[[Request], Any]:
+        handle = super().get_route_handler()
+
+        async def guarded(request: Request) -> Response:
+            try:
+                response: Response = await handle(request)
+            except ProblemError as error:
+                return error.response()
+            except RequestValidationError as error:
+                return _invalid(error.errors(), "The request is not valid").response()
+            except HTTPException as error:
+                return ProblemError(error.status_code, "Refused", str(error.detail)).response()
+            except ClientDisconnect:
+                return ProblemError(
+                    400, "Cut short", "The request ended early."
+                ).response()  # nobody reads it
+            except Exception as error:
+                log.error("enquiry_request_failed", error=type(error).__name__, where=where(error))
+                return ProblemError(
+                    500, "Failed", "Nothing was accepted. Send it again: it will not be taken twice."
+                ).response()
+            return response
+
+        return guarded
+
+
+def enquiries(accept: Accept, find: Find, options: ApiOptions) -> APIRouter:
+    """The routes under `/enquiries`."""
+    bearer = HTTPBearer(auto_error=False, description="A token from the service's settings")
+    tokens = {
+        name: sha256(token.get_secret_value().encode()).digest() for name, token in options.tokens.items()
+    }
+
+    def client_of(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> str:
+        """The name of the client. Every token is compared, so that the time taken tells nothing."""
+        offered = sha256((credentials.credentials if credentials else "").encode()).digest()
+        names = [name for name, token in tokens.items() if hmac.compare_digest(token, offered)]
+        if names and credentials:
+            return names[0]
+        if options.open_to_all and credentials is None:
+            return "anyone"
+        raise ProblemError(
+            401, "Who are you?", "A bearer token is needed.", headers={"WWW-Authenticate": "Bearer"}
+        )
+
+    router = APIRouter(tags=["enquiries"], route_class=ProblemRoute)
+
+    @router.post(
+        "/enquiries",
+        status_code=202,
+        response_model=Receipt,
+        summary="Send an enquiry",
+        description=(
+            "A raw message (`message/rfc822`) or a web form (`application/json`). It is durable when 202 is "
+            "answered. The same message twice is one enquiry: a raw message is known by its Message-ID and "
+            "content, a form by its `Idempotency-Key`. Sending again after any other answer or none is safe."
+        ),
+        responses=_problems(400, 401, 408, 413, 415, 422, 500, 503),
+        openapi_extra=_REQUEST,
+    )
+    async def take_enquiry(request: Request, client: Annotated[str, Depends(client_of)]) -> Response:
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        key = _idempotency_key(request)
+        if kind in MESSAGE_TYPES:
+            raw = await _body(request, options.size_limit, options.body_timeout)
+            arrived = await arriving_mail(raw, via="http-message", ours=options.ours, peer=_peer(request))
+        elif kind == "application/json":
+            if key is None:
+                raise ProblemError(
+                    400, "Idempotency-Key is missing", "A form needs a key, made anew for each enquiry."
+                )
+            raw = await _body(request, FORM_LIMIT, options.body_timeout)
+            arrived = arrived_form(
+                _form(raw), raw, client=client, key=key, ours=options.ours, peer=_peer(request)
+            )
+        else:
+            raise ProblemError(
+                415,
+                "Unsupported media type",
+                "Send message/rfc822 or application/json.",
+                headers={"Accept-Post": "message/rfc822, application/json"},
+            )
+        return _receipt(await _accepted(accept, arrived, options))
+
+    @router.get(
+        "/enquiries/{enquiry}",
+        response_model=Known,
+        summary="Whether an enquiry was accepted",
+        responses=_problems(401, 404, 422, 503),
+        dependencies=[Depends(client_of)],
+    )
+    async def show_enquiry(enquiry: Annotated[str, Path(pattern="^[0-9a-f]{32}$")]) -> Known:
+        try:
+            async with asyncio.timeout(options.accept_timeout):
+                message = await find(enquiry)
+        except (Unavailable, TimeoutError) as error:
+            raise _away(options) from error
+        if message is None:
+            raise ProblemError(404, "Not found", "No such enquiry was accepted here.")
+        return Known(reference=message.reference, enquiry=message.id, accepted_at=message.accepted_at)
+
+    return router
+
+
+async def _accepted(accept: Accept, arrived: ArrivedMail, options: ApiOptions) -> Outcome:
+    try:
+        async with asyncio.timeout(options.accept_timeout):
+            return await accept(arrived)
+    except (Unavailable, TimeoutError) as error:
+        log.warning("enquiry_put_off", reason=type(error).__name__)
+        raise _away(options) from error
+
+
+def _away(options: ApiOptions) -> ProblemError:
+    return ProblemError(
+        503,
+        "Try again later",
+        "It could not be stored now, and was not accepted.",
+        headers={"Retry-After": str(options.retry_after)},
+    )
+
+
+def _receipt(outcome: Outcome) -> Response:
+    match outcome:
+        case Accepted(state) | Repeated(state):
+            receipt = Receipt(
+                reference=state.reference, enquiry=state.id, duplicate=isinstance(outcome, Repeated)
+            )
+            return JSONResponse(receipt.model_dump(), 202, {"Location": f"/enquiries/{state.id}"})
+        case Contradicted():
+            raise ProblemError(
+                422, "Idempotency-Key is used already", "Another form was sent with this key. Make a new one."
+            )
+        case _:
+            assert_never(outcome)
+
+
+async def _body(request: Request, limit: int, timeout: float) -> bytes:  # noqa: ASYNC109
+    """The whole body, never more of it in memory than the limit."""
+    too_large = ProblemError(413, "Too large", f"At most {limit} bytes are accepted.")
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limit:
+        raise too_large
+    body = bytearray()
+    try:
+        async with asyncio.timeout(timeout):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit:
+                    raise too_large
+    except TimeoutError as error:
+        raise ProblemError(408, "Too slow", f"The body did not come within {timeout:g} seconds.") from error
+    if not body.strip():
+        raise ProblemError(400, "Empty", "The request has no body.")
+    return bytes(body)
+
+
+def _form(raw: bytes) -> EnquiryForm:
+    try:
+        return EnquiryForm.model_validate_json(raw)
+    except ValidationError as error:
+        raise _invalid(error.errors(), "The form is not valid") from None
+
+
+def _invalid(errors: Any, title: str) -> ProblemError:
+    """What is wrong and where, without repeating what was sent."""
+    details = [
+        ProblemDetail(
+            pointer="".join(
+                f"/{str(step).replace('~', '~0').replace('/', '~1')[:100]}" for step in error["loc"]
+            ),
+            detail=error["msg"][:300],
+        )
+        for error in errors[:50]
+    ]
+    return ProblemError(422, title, f"{len(errors)} things are wrong with it.", errors=details)
+
+
+def _idempotency_key(request: Request) -> str | None:
+    """The key, a string in quotes (draft-ietf-httpapi-idempotency-key-header) or, as many send it, bare."""
+    value = request.headers.get("idempotency-key")
+    if value is None:
+        return None
+    if not KEY.fullmatch(value):
+        raise ProblemError(400, "Idempotency-Key is not valid", "It must be 1 to 255 printable characters.")
+    return value.strip('"')
+
+
+def _peer(request: Request) -> str:
+    return request.client.host if request.client else ""
+
+
+def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    schema = Problem.model_json_schema()
+    return {
+        status: {"description": _MEANINGS[status], "content": {PROBLEM: {"schema": schema}}}
+        for status in statuses
+    }
+
+
+_MEANINGS = {
+    400: "The request is empty, or a form has no usable Idempotency-Key",
+    401: "No or a wrong bearer token",
+    404: "No such enquiry was accepted here",
+    408: "The body did not come in time",
+    413: "The body is too large",
+    415: "Neither message/rfc822 nor application/json",
+    422: "The form is not valid, or its Idempotency-Key was used for another one",
+    500: "A fault here; nothing was accepted",
+    503: "It cannot be stored now and was not accepted; try again after Retry-After",
+}
+
+_REQUEST: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": "Idempotency-Key",
+            "in": "header",
+            "required": False,
+            "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+            "description": "Needed with a form, one for each enquiry; a raw message needs none.",
+        }
+    ],
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": EnquiryForm.model_json_schema()},
+            "message/rfc822": {"schema": {"type": "string", "format": "binary"}},
+        },
+    },
+}

@@ -1,0 +1,298 @@
+"""From a mail's words to a reading: disposition, needs, eligibility, urgency, and the words each rests on.
+
+What is *asked for* counts, not the words used: a passage that asks weighs most, a story little, and what is
+declined or already covered nothing. Pure and deterministic; no clock, no I/O.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from services.triage.classify.needs import Tally, tally_needs
+from services.triage.classify.page import Fact, Found, Mail, Page, Where, fact_of, open_page
+from services.triage.programme import AREAS, MENTORING, THEMES, DispositionRule, Rules
+from shared.contracts.triage import Area, Disposition, MentoringKind, Stream, Theme
+
+Eligibility = Literal["eligible", "ineligible", "unclear"]
+MOST_FACTS = 12  # of one sort
+
+_NUMBERS = {
+    "two": 2,
+    "three": 3,
+    "four": 4,
+    "five": 5,
+    "six": 6,
+    "seven": 7,
+    "eight": 8,
+    "nine": 9,
+    "ten": 10,
+    "eleven": 11,
+    "twelve": 12,
+    "thirteen": 13,
+    "fourteen": 14,
+}
+_DAYS_AWAY = re.compile(
+    r"\b(\d{1,2}|"
+    + "|".join(_NUMBERS)
+    + r")\s+(?:working\s+)?days?\s+(?:away|from|left|to go|time|until|before|to\s)"
+)
+
+
+class Guess(BaseModel):
+    """Where the enquiry would go. Unless the disposition is `route`, stream, theme and mentoring are None."""
+
+    model_config = ConfigDict(frozen=True)
+
+    disposition: Disposition
+    stream: Stream | None = None
+    areas: tuple[Area, ...] = ()
+    pilot_theme: Theme | None = None
+    mentoring: MentoringKind | None = None
+
+
+class Reading(BaseModel):
+    """What the rules make of a mail. `sure` says whether it may be acted on without a person.
+
+    `reason` is a stable code (`needs-match` for `route`), `says` the sentence for people, `scores` the points
+    behind the choice, and `confidence` between 0 and 1.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    guess: Guess
+    reason: str
+    says: str
+    sure: bool
+    confidence: float
+    eligibility: Eligibility
+    urgency: Literal["urgent", "normal"]
+    scores: dict[str, float]
+    facts: tuple[Fact, ...]
+
+
+def read(mail: Mail, rules: Rules) -> Reading:
+    """The reading of `mail` by `rules`."""
+    page = open_page(mail, rules)
+    about = _circumstances(page)
+    tally = tally_needs(page, about.places, rules)
+    needs = tally.totals(rules.scoring.background_limit)
+
+    asides, aside_facts = _asides(page, needs, about, rules)
+    guess, reason, says, confidence = _choose(_Findings(tally, needs, asides, about, len(page.words)), rules)
+    urgent = about.pressing and guess.disposition in {"route", "review"}
+    eligibility: Eligibility = "eligible" if about.left and about.say and not about.doubtful else "unclear"
+    if reason == "ineligible":
+        eligibility = "ineligible"
+    if reason in _ASKS_NOTHING:
+        eligibility = "unclear"
+    if reason in rules.by_reason and rules.by_reason[reason].urgent:
+        urgent = True
+    # Every document carries its facts through each write, so only the most telling of each sort are kept.
+    facts = (*_telling(aside_facts), *_telling(tally.facts), *_telling(about.facts))
+    return Reading(
+        guess=guess,
+        reason=reason,
+        says=says,
+        sure=confidence >= rules.confidence.route,
+        confidence=round(confidence, 3),
+        eligibility=eligibility,
+        urgency="urgent" if urgent else "normal",
+        scores={name: points for name, points in {**needs, **asides}.items() if points},
+        facts=facts,
+    )
+
+
+def _telling(facts: list[Fact]) -> list[Fact]:
+    ranked = sorted(facts, key=lambda fact: (-fact.counts, fact.where, fact.start, fact.rule))
+    return ranked[:MOST_FACTS]
+
+
+_ASKS_NOTHING = frozenset({"automatic", "job-application", "sales", "spam", "misdirected"})
+
+
+def _asides(
+    page: Page, needs: dict[str, float], about: "_About", rules: Rules
+) -> tuple[dict[str, float], list[Fact]]:
+    """Points of every disposition rule, as shares of its threshold (1 decides), and the words behind them."""
+    places: tuple[tuple[str, Where, Found], ...] = (
+        (page.mail.subject, "subject", page.in_subject),
+        (page.sender, "sender", page.in_sender),
+        (page.mail.text, "text", page.in_text),
+    )
+    shares: dict[str, float] = {}
+    facts: list[Fact] = []
+    for rule in rules.dispositions:
+        field = f"aside {rule.reason}"
+        said: set[str] = set()
+        total = 0.0
+        for source, where, hits in places:
+            for hit in hits.get(field, ()):
+                part = page.clause(hit).kind if where == "text" else where
+                spoken = source[hit.start : hit.end].lower()
+                if part in rule.where and spoken not in said:
+                    said.add(spoken)
+                    total += hit.weight
+                    facts.append(fact_of(rule.reason, source, where, hit, hit.weight))
+        if total and _applies(rule, needs):
+            # A body that tells how it left and who has a say is genuine: it takes more to send it away.
+            genuine = 1.0 if rule.disposition == "review" else 1.0 + 0.5 * (about.left + about.say)
+            shares[rule.reason] = round(total / (rule.threshold * genuine), 2)
+    return shares, facts
+
+
+def _applies(rule: DispositionRule, needs: dict[str, float]) -> bool:
+    if rule.unless_need is not None and max(needs.values()) >= rule.unless_need:
+        return False
+    if rule.both_streams is not None:
+        weaker = min(max(needs[area] for area in AREAS), max(needs[theme] for theme in THEMES))
+        return weaker >= rule.both_streams
+    return True
+
+
+@dataclass(slots=True)
+class _About:
+    """What a mail states of its sender. `places` are the positions of the words that say so."""
+
+    left: bool
+    say: bool
+    doubtful: bool
+    relevant: bool
+    pressing: bool
+    places: frozenset[int]
+    facts: list[Fact]
+
+
+def _circumstances(page: Page) -> _About:
+    """Origin, staff's say and haste from stated facts. Quoted mail states nothing about the sender."""
+    facts: list[Fact] = []
+    told: dict[str, bool] = {}
+    places: set[int] = set()
+    for name in ("left", "staff-say", "doubtful", "relevant", "urgency", "not-urgent"):
+        told[name] = name in {"urgency", "relevant"} and bool(page.in_subject.get(name))
+        for hit in page.in_text.get(name, ()):
+            kind = page.clause(hit).kind
+            if kind == "own" or (kind in {"signature", "quoted"} and name == "relevant"):
+                told[name] = True
+                facts.append(fact_of(name, page.mail.text, "text", hit, 1.0))
+                if name in {"left", "staff-say"}:
+                    places.update(range(hit.first, hit.last + 1))
+    for match in _DAYS_AWAY.finditer(page.text):
+        number = _NUMBERS.get(match.group(1)) or int(match.group(1))
+        if number <= 14:
+            told["urgency"] = True
+            facts.append(
+                Fact(
+                    rule="urgency",
+                    words=page.mail.text[match.start() : match.end()],
+                    where="text",
+                    start=match.start(),
+                    end=match.end(),
+                    counts=1.0,
+                )
+            )
+    return _About(
+        left=told["left"],
+        say=told["staff-say"],
+        doubtful=told["doubtful"],
+        relevant=told["relevant"],
+        pressing=told["urgency"] and not told["not-urgent"],
+        places=frozenset(places),
+        facts=facts,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Findings:
+    """All that a choice is made from. `length` is in words."""
+
+    tally: Tally
+    needs: dict[str, float]
+    asides: dict[str, float]
+    about: _About
+    length: int
+
+
+def _choose(found: _Findings, rules: Rules) -> tuple[Guess, str, str, float]:
+    """The best guess, its reason and sentence, and the confidence in it."""
+    needs, asides, about = found.needs, found.asides, found.about
+    needs_first = max(needs[area] for area in AREAS)
+    aside = _aside(asides, rules)
+    if aside is not None:
+        certain = needs_first >= rules.confidence.certain_points and aside.disposition == "review"
+        guess = Guess(disposition=aside.disposition, areas=_areas(needs, rules) if certain else ())
+        return guess, aside.reason, aside.says, min(0.99, 0.6 + 0.2 * asides[aside.reason])
+    ranked = sorted(needs.items(), key=lambda item: (-item[1], item[0]))
+    points = ranked[0][1]
+    stranger = not (about.relevant or about.left or about.say)
+    if points < (rules.confidence.least_points_of_strangers if stranger else rules.confidence.least_points):
+        if stranger and found.length > rules.confidence.short:
+            return (
+                Guess(disposition="out-of-scope"),
+                "misdirected",
+                "It says nothing of a mutual or of anything the programme helps with.",
+                0.4,
+            )
+        return (
+            Guess(disposition="review"),
+            "too-vague",
+            "It says too little of what is wanted to choose a stream.",
+            0.5,
+        )
+    areas = _areas(needs, rules)
+    guess = _routed(needs, areas, rules)
+    chosen = guess.mentoring or guess.pilot_theme or areas[0]
+    rival = max((value for name, value in needs.items() if name != chosen), default=0.0)
+    margin = max(0.0, needs[chosen] - rival) / (needs[chosen] + rules.confidence.smoothing)
+    strength = needs[chosen] / (needs[chosen] + rules.confidence.smoothing)
+    doubt = max(asides.values(), default=0.0)
+    # One telling phrase may be a slip or a figure of speech; several different ones hardly are.
+    evidence = len(
+        {fact.words.lower() for fact in found.tally.facts if fact.rule == chosen and fact.counts >= 2}
+    )
+    confidence = (0.5 * strength + 0.5 * margin + 0.15) * (1 - 0.5 ** (evidence + 1))
+    confidence = max(0.0, min(0.99, confidence - rules.confidence.aside * doubt))
+    return guess, "needs-match", _sentence(guess), confidence
+
+
+def _aside(asides: dict[str, float], rules: Rules) -> DispositionRule | None:
+    """The first rule, in the programme's order, that reaches its threshold."""
+    return next((rule for rule in rules.dispositions if asides.get(rule.reason, 0.0) >= 1), None)
+
+
+def _routed(needs: dict[str, float], areas: tuple[Area, ...], rules: Rules) -> Guess:
+    theme = max(THEMES, key=lambda name: needs[name])
+    kind = max(MENTORING, key=lambda name: needs[name])
+    area_points = needs[areas[0]] if areas else 0.0
+    enough = rules.confidence.mentoring_points if areas else 0.0
+    if needs[kind] >= max(enough, needs[theme]):
+        topics = tuple(area for area in areas if needs[area] >= rules.confidence.topic_points)
+        return Guess(disposition="route", stream="advice", areas=topics, mentoring=kind)
+    if needs[theme] > area_points:
+        return Guess(disposition="route", stream="pilot", pilot_theme=theme)
+    return Guess(disposition="route", stream="advice", areas=areas)
+
+
+def _areas(needs: dict[str, float], rules: Rules) -> tuple[Area, ...]:
+    """Areas with points, main need first; a second only where it is worth a good part of the first."""
+    ranked = sorted((area for area in AREAS if needs[area] > 0), key=lambda area: -needs[area])
+    if not ranked:
+        return ()
+    floor = needs[ranked[0]] * rules.scoring.second_area
+    return tuple(area for area in ranked[:2] if needs[area] >= floor)
+
+
+def _sentence(guess: Guess) -> str:
+    def plain(names: Iterable[str]) -> str:
+        return ", then ".join(name.replace("-", " ") for name in names)
+
+    if guess.pilot_theme:
+        return f"It asks to join a pilot of {plain([guess.pilot_theme])}."
+    topics = f" on {plain(guess.areas)}" if guess.areas else ""
+    if guess.mentoring == "one-to-one":
+        return f"It asks for an experienced person to talk to{topics}."
+    if guess.mentoring == "peer-network":
+        return f"It asks to share experience with others on the same way{topics}."
+    return f"It asks for advice{topics}."

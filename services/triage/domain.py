@@ -1,0 +1,239 @@
+"""Where an enquiry goes and why: a case, the decision about it, and the three ways it can end.
+
+Pure: the programme and the time are arguments, so deciding twice gives the same case twice.
+"""
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Literal, cast
+
+from pydantic import BaseModel, ConfigDict
+
+from services.triage.classify.page import Fact, Mail
+from services.triage.classify.reading import Guess, Reading, read
+from services.triage.programme import Programme, Routable
+from shared.contracts.cloudevents import Person
+from shared.contracts.intake import EnquiryReceived
+from shared.contracts.triage import Area, MentoringKind, Partner, Stream, Theme
+
+Exclusion = Literal["chosen", "not-needed", "not-a-member"]
+
+
+class Candidate(BaseModel):
+    """A partner looked at, in order of preference, and why it was or wasn't chosen."""
+
+    model_config = ConfigDict(frozen=True)
+
+    slug: str
+    need: str
+    outcome: Exclusion
+    why: str
+
+
+class Decision(BaseModel):
+    """A decision with everything it rests on.
+
+    `reason` is a stable code and `why` one plain sentence. `guess` is where the rules would send it, also
+    when the case is held. `facts` are offsets and words, never the text itself. `window` names the
+    application window the enquiry came in, or is None.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    rules_version: str
+    reason: str
+    why: str
+    guess: Guess
+    confidence: float
+    eligibility: Literal["eligible", "ineligible", "unclear"]
+    urgency: Literal["urgent", "normal"]
+    scores: dict[str, float]
+    facts: tuple[Fact, ...]
+    candidates: tuple[Candidate, ...] = ()
+    window: str | None = None
+    decided_at: datetime
+
+
+class Case(BaseModel):
+    """Triage's view of one enquiry. The text is kept here once: a held case is routed from it later.
+
+    `status` is `routed`, or `held` for whatever waits for an operator, out-of-scope and automatic mail
+    included: nothing is discarded. `heard` is the id of the event that opened the case.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    enquiry_id: str
+    heard: str
+    reference: str
+    enquirer: Person
+    subject: str
+    text: str
+    message_id: str
+    suppress_reply: bool
+    received_at: datetime
+    status: Literal["routed", "held"]
+    stream: Stream | None = None
+    areas: tuple[Area, ...] = ()
+    pilot_theme: Theme | None = None
+    mentoring: MentoringKind | None = None
+    partner: Partner | None = None
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """The case goes to a partner."""
+
+    state: Case
+    partner: Partner
+    stream: Stream
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The case waits for an operator."""
+
+    state: Case
+
+
+@dataclass(frozen=True, slots=True)
+class OutOfScope:
+    """The mail is none of the programme's business, or came from a machine; kept aside and recoverable."""
+
+    state: Case
+    disposition: Literal["out-of-scope", "auto"]
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Nothing changed: another message about a case that has been decided already."""
+
+    state: Case
+
+
+Outcome = Routed | Held | OutOfScope | Kept
+
+
+def route(case: Case | None, event: EnquiryReceived, programme: Programme, now: datetime) -> Outcome:
+    """Where the enquiry goes.
+
+    The same event again gives the same outcome from the case, whatever the rules or the time are by now;
+    another event about a decided case changes and announces nothing. The window is judged by when the
+    enquiry was accepted, so that a queue can't make anybody late; membership by `now`.
+    """
+    if case is not None:
+        return _again(case) if case.heard == event.id else Kept(case)
+    enquiry = event.data
+    reading = read(
+        Mail(enquiry.subject, enquiry.text, enquiry.sender.name, enquiry.sender.address), programme.rules
+    )
+    window = programme.window_at(enquiry.accepted_at)
+    reason, why = reading.reason, reading.says
+    candidates: tuple[Candidate, ...] = ()
+    if reading.guess.disposition == "route":
+        if not reading.sure:
+            reason, why = "unsure", _unsure(reading)
+        elif window is None:
+            reason, why = "window-closed", _window_closed(programme, enquiry.accepted_at)
+        else:
+            candidates = candidates_for(reading.guess, programme, now)
+            if all(candidate.outcome != "chosen" for candidate in candidates):
+                reason, why = "no-partner", f"No partner of the programme can take it: {candidates[-1].why}."
+    chosen = next((candidate for candidate in candidates if candidate.outcome == "chosen"), None)
+    partner = _as_partner(programme, chosen.slug) if chosen else None
+    if chosen and partner:
+        why = f"{why.removesuffix('.')}, and {partner.name} is {chosen.why}."
+    guess = reading.guess if partner else Guess(disposition="review")
+    return _again(
+        Case(
+            enquiry_id=event.correlationid,
+            heard=event.id,
+            reference=enquiry.reference,
+            enquirer=enquiry.sender,
+            subject=enquiry.subject,
+            text=enquiry.text,
+            message_id=enquiry.message_id,
+            suppress_reply=enquiry.suppress_reply,
+            received_at=enquiry.accepted_at,
+            status="routed" if partner else "held",
+            stream=guess.stream,
+            areas=guess.areas,
+            pilot_theme=guess.pilot_theme,
+            mentoring=guess.mentoring,
+            partner=partner,
+            decision=Decision(
+                rules_version=programme.rules.version,
+                reason=reason,
+                why=why,
+                guess=reading.guess,
+                confidence=reading.confidence,
+                eligibility=reading.eligibility,
+                urgency=reading.urgency,
+                scores=reading.scores,
+                facts=reading.facts,
+                candidates=candidates,
+                window=window.name if window else None,
+                decided_at=now,
+            ),
+        )
+    )
+
+
+def candidates_for(guess: Guess, programme: Programme, now: datetime) -> tuple[Candidate, ...]:
+    """The partners for the main need, best first; the first who is a member on that day is chosen."""
+    need = cast(Routable, guess.pilot_theme or next(iter(guess.areas), "mentoring"))
+    today = programme.local(now).date()
+    found: list[Candidate] = []
+    chosen = False
+    for place, slug in enumerate(programme.routing[need]):
+        member = programme.partner(slug)
+        serves = f"{'the first choice' if place == 0 else 'the fallback'} for {need.replace('-', ' ')}"
+        outcome: Exclusion
+        if not member.member_from <= today <= member.member_to:
+            outcome, why = (
+                "not-a-member",
+                (f"{serves}, but a member only from {_day(member.member_from)} to {_day(member.member_to)}"),
+            )
+        elif chosen:
+            outcome, why = "not-needed", f"{serves}, not needed"
+        else:
+            outcome, why, chosen = "chosen", f"{serves} and a member on {_day(today)}", True
+        found.append(Candidate(slug=slug, need=need, outcome=outcome, why=why))
+    return tuple(found)
+
+
+def _day(day: date) -> str:
+    return f"{day.day} {day:%B %Y}"
+
+
+def _again(case: Case) -> Outcome:
+    """The outcome that a decided case stands for."""
+    if case.partner is not None and case.stream is not None:
+        return Routed(case, case.partner, case.stream)
+    disposition = case.decision.guess.disposition
+    if disposition in ("out-of-scope", "auto"):
+        return OutOfScope(case, disposition)
+    return Held(case)
+
+
+def _as_partner(programme: Programme, slug: str) -> Partner:
+    member = programme.partner(slug)
+    return Partner(slug=member.slug, name=member.name, address=member.address)
+
+
+def _unsure(reading: Reading) -> str:
+    guess = reading.guess
+    best: str = guess.pilot_theme or guess.mentoring or (guess.areas[0] if guess.areas else "any area")
+    return (
+        f"The rules are not sure ({reading.confidence:.0%}); their best guess is "
+        f"{guess.stream}, {best.replace('-', ' ')}."
+    )
+
+
+def _window_closed(programme: Programme, at: datetime) -> str:
+    following = programme.window_after(at)
+    if following is None:
+        return "It came when no application window was open, and none will open again."
+    opens = f"{following.opens:%H:%M} on {following.opens:%A} {following.opens.day} {following.opens:%B %Y}"
+    return f"It came when no application window was open; the next, the {following.name}, opens at {opens}."

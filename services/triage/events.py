@@ -1,0 +1,80 @@
+"""From what triage decided to what it says; the only place that builds its events."""
+
+from typing import assert_never
+
+from services.triage.domain import Case, Held, Kept, Outcome, OutOfScope, Routed
+from shared.contracts.cloudevents import CloudEvent
+from shared.contracts.triage import (
+    EnquiryHeld,
+    EnquiryRouted,
+    HeldEnquiry,
+    MentoringRequested,
+    RequestedMentoring,
+    RoutedEnquiry,
+)
+from shared.store.cause import Cause
+
+
+def announce(outcome: Outcome, cause: Cause) -> list[CloudEvent]:
+    """The events of an outcome, in the order they happened."""
+    match outcome:
+        case Routed():
+            return [_routed(outcome, cause), *_mentoring(outcome.state, cause)]
+        case Held():
+            return [_held(outcome.state, "review", cause)]
+        case OutOfScope():
+            return [_held(outcome.state, outcome.disposition, cause)]
+        case Kept():
+            return []
+        case _:
+            assert_never(outcome)
+
+
+def _routed(outcome: Routed, cause: Cause) -> EnquiryRouted:
+    state = outcome.state
+    return cause.event(
+        EnquiryRouted,
+        RoutedEnquiry(
+            reference=state.reference,
+            stream=outcome.stream,
+            areas=state.areas,
+            pilot_theme=state.pilot_theme,
+            mentoring=state.mentoring,
+            partner=outcome.partner,
+            why=state.decision.why,
+            enquirer=state.enquirer,
+            subject=state.subject,
+            text=state.text,
+            message_id=state.message_id,
+            suppress_reply=state.suppress_reply,
+        ),
+    )
+
+
+def _mentoring(state: Case, cause: Cause) -> list[CloudEvent]:
+    if state.mentoring is None:
+        return []
+    return [
+        cause.event(
+            MentoringRequested,
+            RequestedMentoring(
+                reference=state.reference, kind=state.mentoring, areas=state.areas, mentee=state.enquirer
+            ),
+        )
+    ]
+
+
+def _held(state: Case, disposition: str, cause: Cause) -> EnquiryHeld:
+    return cause.event(
+        EnquiryHeld,
+        HeldEnquiry.model_validate(
+            {
+                "reference": state.reference,
+                "disposition": disposition,
+                "reason": state.decision.reason,
+                "why": state.decision.why,
+                "enquirer": state.enquirer,
+                "subject": state.subject,
+            }
+        ),
+    )

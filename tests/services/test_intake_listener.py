@@ -1,0 +1,555 @@
+"""The listener on a real socket. What accepts is a recorder: the store behind it has its own tests."""
+
+import asyncio
+import contextlib
+import smtplib
+import ssl
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+import structlog
+
+from services.intake.domain import Accepted, ArrivedMail, Outcome, accept
+from services.intake.smtp import Listener, ListenerOptions
+from shared.store import Unavailable
+
+OPTIONS = ListenerOptions(
+    recipients=frozenset({"enquiries@programme.example", "open.example"}), hostname="in.example"
+)
+BODY = b"From: jane@council.example\r\nSubject: Advice\r\nMessage-ID: <a@council.example>\r\n\r\nDear all\r\n"
+MAIL = b"MAIL FROM:<jane@council.example>\r\n"
+RCPT = b"RCPT TO:<enquiries@programme.example>\r\n"
+
+
+class Recorder:
+    """Accepts, and can be told to fail or to wait first."""
+
+    def __init__(self) -> None:
+        self.taken: list[ArrivedMail] = []
+        self.before: Callable[[], Awaitable[None]] | None = None
+
+    async def __call__(self, arrived: ArrivedMail) -> Outcome:
+        if self.before:
+            await self.before()
+        self.taken.append(arrived)
+        return Accepted(accept(None, arrived, datetime.now(UTC)).state)
+
+
+class Client:
+    """Speaks the protocol by hand, so that it can speak it wrong."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    async def reply(self) -> str:
+        lines = []
+        while True:
+            line = (await asyncio.wait_for(self.reader.readline(), 10)).decode()
+            lines.append(line.rstrip("\r\n"))
+            if line[3:4] != "-":
+                return "\n".join(lines)
+
+    async def say(self, data: bytes) -> str:
+        self.writer.write(data)
+        await self.writer.drain()
+        return await self.reply()
+
+    async def begin_data(self, greeting: bytes = b"EHLO client.example\r\n") -> None:
+        for line in (greeting, MAIL, RCPT):
+            assert (await self.say(line)).startswith("250")
+        assert (await self.say(b"DATA\r\n")).startswith("354")
+
+    async def ended(self) -> bool:
+        """Whether the server closes the connection, after whatever it still says."""
+        with contextlib.suppress(ConnectionError):
+            await asyncio.wait_for(self.reader.read(), 10)
+        return True
+
+
+Connect = Callable[[Listener], Awaitable[Client]]
+Listen = Callable[..., Awaitable[Listener]]
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+async def listen(recorder: Recorder) -> AsyncIterator[Listen]:
+    started: list[Listener] = []
+
+    async def start(options: ListenerOptions = OPTIONS) -> Listener:
+        listener = Listener(recorder, options)
+        await listener.start("127.0.0.1", 0)
+        started.append(listener)
+        return listener
+
+    yield start
+    for listener in started:
+        await listener.stop(0.1)
+        assert not listener.connections
+        assert listener.bytes_in_hand == 0
+
+
+@pytest.fixture
+async def connect() -> AsyncIterator[Connect]:
+    clients: list[Client] = []
+
+    async def open_one(listener: Listener) -> Client:
+        client = Client(*await asyncio.open_connection("127.0.0.1", listener.port))
+        clients.append(client)
+        await client.reply()
+        return client
+
+    yield open_one
+    for client in clients:
+        client.writer.close()
+        with contextlib.suppress(ConnectionError):
+            await client.writer.wait_closed()
+
+
+async def eventually(holds: Callable[[], bool], timeout: float = 5) -> None:  # noqa: ASYNC109
+    async with asyncio.timeout(timeout):
+        while not holds():  # noqa: ASYNC110  (what is waited for has no event)
+            await asyncio.sleep(0.01)
+
+
+async def test_message_is_accepted_as_it_was_sent(listen, connect, recorder):
+    client = await connect(await listen())
+    await client.begin_data()
+    assert (await client.say(BODY + b".\r\n")).startswith("250 2.0.0 Accepted ")
+    (taken,) = recorder.taken
+    assert taken.raw == BODY
+    assert (taken.via, taken.mail_from, taken.peer) == ("smtp", "jane@council.example", "127.0.0.1")
+    assert taken.rcpt_tos == ("enquiries@programme.example",)
+    assert taken.read.subject == "Advice"
+    assert (await client.say(b"QUIT\r\n")).startswith("221")
+
+
+async def test_an_ordinary_client_can_send(listen, recorder):
+    listener = await listen()
+
+    def send() -> None:
+        with smtplib.SMTP("127.0.0.1", listener.port, timeout=10) as smtp:
+            assert smtp.ehlo()[0] == 250
+            assert smtp.esmtp_features["size"] == str(OPTIONS.size_limit)
+            assert {"8bitmime", "smtputf8", "pipelining", "enhancedstatuscodes"} <= set(smtp.esmtp_features)
+            assert "auth" not in smtp.esmtp_features
+            for _ in range(3):
+                smtp.sendmail(
+                    "jané@council.example",
+                    ["enquiries@programme.example"],
+                    BODY,
+                    ["SMTPUTF8", "BODY=8BITMIME"],
+                )
+
+    await asyncio.to_thread(send)
+    assert [taken.mail_from for taken in recorder.taken] == ["jané@council.example"] * 3
+
+
+async def test_yes_is_said_only_after_accept_has_returned(listen, connect, recorder):
+    durable = asyncio.Event()
+    recorder.before = durable.wait
+    client = await connect(await listen())
+    await client.begin_data()
+    client.writer.write(BODY + b".\r\n")
+    reply = asyncio.create_task(client.reply())
+    done, _ = await asyncio.wait([reply], timeout=0.2)
+    assert not done
+    durable.set()
+    assert (await reply).startswith("250")
+
+
+@pytest.mark.parametrize(
+    ("sent", "raw"),
+    [
+        (b"..\r\n.\r\n", b".\r\n"),
+        (b"..a\r\n...b\r\n.c\r\n.\r\n", b".a\r\n..b\r\nc\r\n"),
+        (b"a\r\n..\r\n..\r\nb\r\n.\r\n", b"a\r\n.\r\n.\r\nb\r\n"),
+        (b".\r\n", b""),
+        (b"\r\n.\r\n", b"\r\n"),
+        (b"a." + b"b" * 200_000 + b"\r\n.\r\n", b"a." + b"b" * 200_000 + b"\r\n"),
+        (b"\xff\x00\r\n.\r\n", b"\xff\x00\r\n"),
+    ],
+)
+async def test_dots_are_unstuffed_and_long_lines_and_any_octets_taken(listen, connect, recorder, sent, raw):
+    client = await connect(await listen())
+    await client.begin_data()
+    assert (await client.say(sent)).startswith("250")
+    assert recorder.taken[0].raw == raw
+
+
+async def test_end_of_message_is_found_wherever_the_network_cuts(listen, connect, recorder):
+    client = await connect(await listen())
+    for cut in range(1, 8):
+        await client.begin_data(b"EHLO x\r\n")
+        data = BODY + b".\r\n"
+        client.writer.write(data[:-cut])
+        await client.writer.drain()
+        await asyncio.sleep(0.02)
+        assert (await client.say(data[-cut:])).startswith("250")
+    assert [taken.raw for taken in recorder.taken] == [BODY] * 7
+
+
+async def test_commands_sent_ahead_are_answered_in_order(listen, connect, recorder):
+    client = await connect(await listen())
+    client.writer.write(
+        b"EHLO x\r\n"
+        + MAIL
+        + RCPT
+        + b"DATA\r\n"
+        + BODY
+        + b".\r\n"
+        + MAIL
+        + RCPT
+        + b"DATA\r\nsecond\r\n.\r\nQUIT\r\n"
+    )
+    codes = [(await client.reply())[:3] for _ in range(10)]
+    assert codes == ["250", "250", "250", "354", "250", "250", "250", "354", "250", "221"]
+    assert [taken.raw for taken in recorder.taken] == [BODY, b"second\r\n"]
+
+
+@pytest.mark.parametrize("end", [b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r", b"\r\n.\r", b"\r\n\x00.\r\n"])
+async def test_no_message_is_smuggled_inside_another(listen, connect, recorder, end):
+    client = await connect(await listen())
+    await client.begin_data()
+    smuggled = b"first" + end + MAIL + RCPT + b"DATA\r\nsecond"
+    assert (await client.say(smuggled + b"\r\n.\r\n")).startswith("250")
+    (taken,) = recorder.taken
+    assert b"first" in taken.raw
+    assert b"second" in taken.raw
+    assert (await client.say(b"NOOP\r\n")).startswith("250")
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("recipient", "code"),
+    [
+        (b"enquiries@programme.example", "250 2.1.5"),
+        (b"Enquiries@Programme.EXAMPLE", "250 2.1.5"),
+        (b"enquiries+MSP-7F3K-2Q@programme.example", "250 2.1.5"),
+        (b"anyone@open.example", "250 2.1.5"),
+        (b"nobody@programme.example", "550 5.1.1"),
+        (b"someone@elsewhere.example", "550 5.7.1"),
+        (b"someone%elsewhere.example@programme.example", "550 5.1.1"),
+        (b"enquiries", "553 5.1.3"),
+        (b"\xff@open.example", "553 5.1.3"),
+        (b"a\x00b@open.example", "553 5.1.3"),
+        (b"x" * 400 + b"@open.example", "553 5.1.3"),
+    ],
+)
+async def test_recipients_are_checked_at_rcpt(listen, connect, recipient, code):
+    client = await connect(await listen())
+    await client.say(b"EHLO x\r\n")
+    await client.say(MAIL)
+    assert (await client.say(b"RCPT TO:<" + recipient + b">\r\n")).startswith(code)
+
+
+async def test_null_sender_is_taken_and_not_to_be_answered(listen, connect, recorder):
+    client = await connect(await listen())
+    await client.say(b"EHLO x\r\n")
+    assert (await client.say(b"MAIL FROM:<> SIZE=10 BODY=8BITMIME\r\n")).startswith("250")
+    assert (await client.say(RCPT)).startswith("250")
+    await client.say(b"DATA\r\n")
+    assert (await client.say(BODY + b".\r\n")).startswith("250")
+    assert recorder.taken[0].mail_from == ""
+    assert recorder.taken[0].read.suppress_reply_evidence == ("the envelope sender is empty",)
+
+
+async def test_too_many_recipients_are_put_off(listen, connect):
+    client = await connect(await listen(replace(OPTIONS, max_recipients=2)))
+    await client.say(b"EHLO x\r\n")
+    await client.say(MAIL)
+    assert [(await client.say(RCPT))[:9] for _ in range(3)] == ["250 2.1.5", "250 2.1.5", "452 4.5.3"]
+
+
+async def test_message_too_large_is_refused_before_and_after_it_is_sent(listen, connect, recorder):
+    client = await connect(await listen(replace(OPTIONS, size_limit=1_000)))
+    await client.say(b"EHLO x\r\n")
+    assert (await client.say(MAIL.rstrip() + b" SIZE=1001\r\n")).startswith("552 5.3.4")
+    for size, code in ((1_001, "552 5.3.4"), (100_000 // 50, "552 5.3.4"), (1_000, "250 2.0.0")):
+        await client.begin_data()
+        assert (await client.say(b"x" * (size - 2) + b"\r\n.\r\n")).startswith(code)
+    assert [len(taken.raw) for taken in recorder.taken] == [1_000]
+
+
+async def test_client_that_never_stops_sending_is_cut_off(listen, connect, recorder):
+    client = await connect(await listen(replace(OPTIONS, size_limit=1_000)))
+    await client.begin_data()
+    with contextlib.suppress(ConnectionError):
+        for _ in range(200):
+            client.writer.write(b"x" * 10_000)
+            await client.writer.drain()
+    assert await client.ended()
+    assert not recorder.taken
+
+
+async def test_memory_of_all_clients_together_is_bounded(listen, connect, recorder):
+    listener = await listen(replace(OPTIONS, memory_limit=100_000))
+    first, second = await connect(listener), await connect(listener)
+    await first.begin_data()
+    first.writer.write(b"x" * 80_000)
+    await eventually(lambda: listener.bytes_in_hand >= 80_000)
+    await second.begin_data()
+    assert (await second.say(b"x" * 80_000 + b"\r\n.\r\n")).startswith("452 4.3.1")
+    assert (await first.say(b"\r\n.\r\n")).startswith("250")
+    await second.begin_data()
+    assert (await second.say(BODY + b".\r\n")).startswith("250")
+
+
+async def test_connections_beyond_the_limit_are_told_to_come_back(listen, connect):
+    listener = await listen(replace(OPTIONS, max_connections=1))
+    first = await connect(listener)
+    reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+    assert (await reader.readline()).startswith(b"421 4.3.2")
+    writer.close()
+    assert (await first.say(b"NOOP\r\n")).startswith("250")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        b"AUTH PLAIN AGEAYg==",
+        b"EXPN x",
+        b"BOGUS",
+        b"RCPT TO:<enquiries@programme.example>",
+        b"MAIL FROM:x",
+        b"x" * 2_000,
+    ],
+)
+async def test_what_is_not_offered_is_refused_and_the_connection_stays(listen, connect, command):
+    client = await connect(await listen())
+    await client.say(b"EHLO x\r\n")
+    assert (await client.say(command + b"\r\n")).startswith("5")
+    assert (await client.say(b"VRFY enquiries\r\n")).startswith("252")
+    assert (await client.say(b"NOOP\r\n")).startswith("250")
+
+
+# Trouble
+
+
+@pytest.mark.parametrize("error", [Unavailable("away"), TimeoutError(), RuntimeError("a bug"), KeyError("x")])
+async def test_message_that_could_not_be_stored_is_put_off_and_can_be_sent_again(
+    listen, connect, recorder, error
+):
+    async def fail() -> None:
+        raise error
+
+    client = await connect(await listen())
+    recorder.before = fail
+    await client.begin_data()
+    assert (await client.say(BODY + b".\r\n")).startswith("451 4.3.0")
+    assert not recorder.taken
+    recorder.before = None
+    await client.begin_data()
+    assert (await client.say(BODY + b".\r\n")).startswith("250")
+    assert len(recorder.taken) == 1
+
+
+async def test_store_that_does_not_answer_is_not_waited_for_for_ever(listen, connect, recorder):
+    recorder.before = asyncio.Event().wait
+    client = await connect(await listen(replace(OPTIONS, accept_timeout=0.1)))
+    await client.begin_data()
+    assert (await client.say(BODY + b".\r\n")).startswith("451 4.3.0")
+
+
+@pytest.mark.parametrize("sent", [b"", BODY, BODY + b".", BODY + b".\r"])
+@pytest.mark.parametrize("reset", [False, True])
+async def test_connection_lost_within_a_message_accepts_nothing(listen, connect, recorder, sent, reset):
+    listener = await listen()
+    client = await connect(listener)
+    await client.begin_data()
+    client.writer.write(sent)
+    await client.writer.drain()
+    if reset:
+        client.writer.transport.abort()
+    else:
+        client.writer.close()
+    await eventually(lambda: not listener.connections)
+    assert not recorder.taken
+    assert listener.bytes_in_hand == 0
+
+
+async def test_slow_client_does_not_hold_up_others(listen, connect, recorder):
+    listener = await listen()
+    slow = await connect(listener)
+    await slow.begin_data()
+    slow.writer.write(b"Subject: sl")
+    stuck = asyncio.Event()
+    waiting = await connect(listener)
+    recorder.before = stuck.wait
+    await waiting.begin_data()
+    waiting.writer.write(BODY + b".\r\n")
+    await eventually(lambda: any(connection.busy for connection in listener.connections))
+    await asyncio.sleep(0.05)
+    recorder.before = None
+    quick = await connect(listener)
+    await quick.begin_data()
+    assert (await quick.say(BODY + b".\r\n")).startswith("250")
+    assert len(recorder.taken) == 1
+    assert (await slow.say(b"ow\r\n\r\n.\r\n")).startswith("250")
+    stuck.set()
+    assert (await waiting.reply()).startswith("250")
+
+
+async def test_silent_client_is_told_and_closed(listen, connect):
+    listener = await listen(replace(OPTIONS, idle_timeout=0.1))
+    client = await connect(listener)
+    assert (await client.reply()).startswith("421 4.4.2")
+    assert await client.ended()
+
+
+async def test_client_that_drips_a_message_is_bounded_by_the_whole(listen, connect, recorder):
+    listener = await listen(replace(OPTIONS, idle_timeout=5.0, data_timeout=0.3))
+    client = await connect(listener)
+    await client.begin_data()
+    with contextlib.suppress(ConnectionError):
+        for _ in range(100):
+            client.writer.write(b"x")
+            await client.writer.drain()
+            if not listener.connections:
+                break
+            await asyncio.sleep(0.02)
+    await eventually(lambda: not listener.connections)
+    assert not recorder.taken
+
+
+# Stopping
+
+
+async def test_stop_finishes_the_message_in_hand_and_says_goodbye_to_the_idle(listen, connect, recorder):
+    listener = await listen()
+    port = listener.port
+    idle, busy = await connect(listener), await connect(listener)
+    await busy.begin_data()
+    busy.writer.write(BODY)
+    stopping = asyncio.create_task(listener.stop(10))
+    assert (await idle.reply()).startswith("421 4.3.2")
+    assert (await busy.say(b".\r\n")).startswith("250")
+    assert (await busy.reply()).startswith("421 4.3.2")
+    await asyncio.wait_for(stopping, 5)
+    assert len(recorder.taken) == 1
+    with pytest.raises(ConnectionError):
+        await asyncio.open_connection("127.0.0.1", port)
+
+
+async def test_stop_is_bounded_by_a_message_that_never_ends(listen, connect, recorder):
+    listener = await listen()
+    client = await connect(listener)
+    await client.begin_data()
+    await asyncio.wait_for(listener.stop(0.1), 3)
+    assert (await client.reply()).startswith("421 4.3.2")
+    assert not listener.connections
+    assert not recorder.taken
+
+
+# LMTP
+
+LMTP = replace(OPTIONS, protocol="lmtp")
+LHLO = b"LHLO client.example\r\n"
+
+
+async def test_lmtp_answers_once_for_each_recipient_taken(listen, connect, recorder):
+    client = await connect(await listen(LMTP))
+    assert "PIPELINING" in await client.say(LHLO)
+    await client.say(MAIL)
+    for recipient, code in (
+        (b"a@open.example", "250"),
+        (b"x@elsewhere.example", "550"),
+        (b"b@open.example", "250"),
+    ):
+        assert (await client.say(b"RCPT TO:<" + recipient + b">\r\n")).startswith(code)
+    await client.say(b"DATA\r\n")
+    client.writer.write(BODY + b".\r\nNOOP\r\n")
+    replies = [(await client.reply())[:9] for _ in range(3)]
+    assert replies == ["250 2.0.0", "250 2.0.0", "250 2.0.0"]
+    (taken,) = recorder.taken
+    assert (taken.via, taken.rcpt_tos) == ("lmtp", ("a@open.example", "b@open.example"))
+    assert (await client.say(b"QUIT\r\n")).startswith("221")
+
+
+@pytest.mark.parametrize("trouble", ["451 4.3.0", "552 5.3.4"])
+async def test_lmtp_puts_off_and_refuses_for_each_recipient(listen, connect, recorder, trouble):
+    async def fail() -> None:
+        raise Unavailable("away")
+
+    recorder.before = fail
+    client = await connect(await listen(replace(LMTP, size_limit=10 if trouble == "552 5.3.4" else 1_000)))
+    await client.say(LHLO)
+    await client.say(MAIL)
+    await client.say(RCPT)
+    await client.say(RCPT)
+    await client.say(b"DATA\r\n")
+    client.writer.write(BODY + b".\r\n")
+    assert [(await client.reply())[:9] for _ in range(2)] == [trouble, trouble]
+
+
+async def test_lmtp_has_no_helo(listen, connect):
+    client = await connect(await listen(LMTP))
+    assert (await client.say(b"EHLO x\r\n")).startswith("500")
+    assert (await client.say(b"HELO x\r\n")).startswith("500")
+    assert (await client.say(MAIL)).startswith("503")
+
+
+# TLS and logs
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    folder = tmp_path_factory.mktemp("tls")
+    key, cert = folder / "key.pem", folder / "cert.pem"
+    subprocess.run(
+        f"openssl req -x509 -newkey rsa:2048 -nodes -keyout {key} -out {cert} -days 2 -subj /CN=in.example"
+        " -addext subjectAltName=DNS:in.example",
+        shell=True,
+        check=True,
+        capture_output=True,
+    )
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    server.load_cert_chain(cert, key)
+    return server, ssl.create_default_context(cafile=str(cert))
+
+
+async def test_starttls_can_be_required(listen, recorder, certificate):
+    server, client = certificate
+    listener = await listen(replace(OPTIONS, tls=server, require_tls=True))
+
+    def send() -> None:
+        with smtplib.SMTP("127.0.0.1", listener.port, timeout=10) as smtp:
+            smtp._host = "in.example"
+            smtp.ehlo()
+            assert smtp.mail("jane@council.example")[0] == 530
+            smtp.starttls(context=client)
+            smtp.ehlo()
+            assert "starttls" not in smtp.esmtp_features
+            smtp.sendmail("jane@council.example", ["enquiries@programme.example"], BODY)
+
+    await asyncio.to_thread(send)
+    assert recorder.taken[0].raw == BODY
+    await eventually(lambda: not listener.connections)
+
+
+async def test_no_address_and_no_word_of_a_message_reaches_the_logs(listen, connect, recorder, caplog):
+    async def fail() -> None:
+        raise ValueError("jane@council.example")
+
+    caplog.set_level(0)
+    with structlog.testing.capture_logs() as events:
+        client = await connect(await listen())
+        recorder.before = fail
+        await client.begin_data()
+        assert (await client.say(BODY + b".\r\n")).startswith("451")
+        await client.say(MAIL)
+        await client.say(b"RCPT TO:<secret@elsewhere.example>\r\n")
+    assert {"listener_started", "message_not_accepted", "recipient_refused"} <= {
+        event["event"] for event in events
+    }
+    said = repr(events) + "".join(record.getMessage() for record in caplog.records)
+    assert "@" not in said
+    assert "Advice" not in said
