@@ -33,7 +33,7 @@ class Acceptance:
         for attempt in range(REFERENCES_TRIED):
             decide = partial(accept, arrived=arrived, now=now, attempt=attempt)
             try:
-                answer = await self._messages.apply(message, decide, wait_published=False)
+                answer = await self._messages.apply(message, decide, opens=True, wait_published=False)
             except ClaimTaken:
                 continue  # another enquiry has this reference; there are 33 million
             return Repeated(answer.state) if isinstance(answer, Already) else answer

@@ -11,7 +11,7 @@ import re
 import ssl
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, cast
 
 import structlog
 from aiosmtpd.smtp import SMTP, Envelope, Session
@@ -142,10 +142,10 @@ class _Refusal(asyncio.Protocol):
     """Answers a connection there is no room for, without spending anything on it."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        transport.write(b"421 4.3.2 Too busy, try again later\r\n")
-        transport.close()
-        asyncio.get_running_loop().call_later(LINGER_SECONDS, transport.abort)
+        writing = cast(asyncio.WriteTransport, transport)
+        writing.write(b"421 4.3.2 Too busy, try again later\r\n")
+        writing.close()
+        asyncio.get_running_loop().call_later(LINGER_SECONDS, writing.abort)
 
 
 class _Hooks:
@@ -204,15 +204,17 @@ class _Conversation(SMTP):
         super().connection_lost(error)
 
     def bid_farewell(self, reply: str = "421 4.3.2 Closing, try again later") -> None:
-        if isinstance(self.transport, asyncio.WriteTransport) and not self.transport.is_closing():
-            self.transport.write(reply.encode() + b"\r\n")
-            self.transport.close()
+        # Cast, not asked for: uvloop's transports are no instances of asyncio's classes.
+        transport = cast(asyncio.WriteTransport | None, self.transport)
+        if transport is not None and not transport.is_closing():
+            transport.write(reply.encode() + b"\r\n")
+            transport.close()
             self.loop.call_later(LINGER_SECONDS, self.cut_off)
 
     def cut_off(self) -> None:
         for transport in (self.transport, self._original_transport):
-            if isinstance(transport, asyncio.WriteTransport):
-                transport.abort()
+            if transport is not None:
+                cast(asyncio.WriteTransport, transport).abort()
 
     def _timeout_cb(self) -> None:
         log.info("client_timed_out", busy=self.busy)

@@ -21,7 +21,7 @@ def app() -> FastAPI:
     settings = NotificationsSettings()
     service = Service(hears, settings)
     notifications: Aggregates[Notification, Outcome] = service.store.aggregates(
-        "notifications", Notification, lambda outcome, cause: [], due=due, tell=tell
+        "notifications", Notification, lambda outcome, cause: [], due=due, tell=tell, remember=1_000
     )
     letterhead = settings.letterhead()
     mailer = Mailer(settings.server(), settings.limits())
@@ -34,7 +34,7 @@ def app() -> FastAPI:
         workers=2 * settings.connections,  # a worker also waits for its attempt to be durable
         stop_within=settings.stop_within,
     )
-    service.store.on_due("notifications", sender.on_due, sender.lease)
+    service.store.on_due("notifications", sender.offer, sender.lease)
     desk = Desk(notifications, sender, letterhead, service.clock)
     return service.app(provide={"desk": desk}, running=[sender])
 

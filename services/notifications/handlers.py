@@ -35,10 +35,10 @@ class Desk:
     async def _queue(self, event: CloudEvent, draft: Draft) -> None:
         now = self._clock()
         answer = await self._notifications.apply(
-            event, lambda state: create(state, draft, now, self._sender.lease), id=draft.id
+            event, lambda state: create(state, draft, now, self._sender.lease), id=draft.id, opens=True
         )
         if isinstance(answer, Queued):
-            self._sender.offer(answer.state)
+            await self._sender.offer(answer.state)
 
 
 @hears(EnquiryReceived)

@@ -18,7 +18,6 @@ from shared.supervise import stop, supervise
 
 log = structlog.get_logger()
 
-WAITING = 1_000
 MARGIN = timedelta(seconds=5)
 
 
@@ -46,7 +45,7 @@ class Sender:
         self._letterhead = letterhead
         self._backoff = backoff
         self._clock = clock
-        self._waiting: asyncio.Queue[tuple[Notification, datetime]] = asyncio.Queue(WAITING)
+        self._waiting: asyncio.Queue[tuple[Notification, datetime]] = asyncio.Queue(workers)
         self._workers = workers
         self._stop_within = stop_within
         self._tasks: list[asyncio.Task[None]] = []
@@ -70,21 +69,12 @@ class Sender:
         await stop(*self._tasks)
         await self._mailer.close()
 
-    def offer(self, notification: Notification) -> None:
-        """Take a newly queued notification on, if there is room; otherwise its timer will bring it back."""
-        self._take_on(notification, self._clock() + self.lease)
-
-    async def on_due(self, notification: Notification) -> None:
-        """Take on what the timer found."""
-        self._take_on(notification, self._clock() + self.lease)
-
-    def _take_on(self, notification: Notification, until: datetime) -> None:
-        if self._stopping:
-            return
-        try:
-            self._waiting.put_nowait((notification, until))
-        except asyncio.QueueFull:
-            log.info("notification_left_to_timer", notification=notification.id)
+    async def offer(self, notification: Notification) -> None:
+        """Take on a notification just queued, or found by the timer. Waits for room: a slow mail server slows
+        those who ask for mails, instead of filling memory."""
+        until = self._clock() + self.lease
+        if not self._stopping:
+            await self._waiting.put((notification, until))
 
     async def _work(self) -> None:
         while True:

@@ -16,4 +16,4 @@ Cases = Aggregates[Case, Outcome]
 async def route_enquiry(event: EnquiryReceived, cases: Cases, programme: Programme, clock: Clock) -> None:
     """Opens a case and sends it to a partner, or holds it for an operator."""
     now = clock()
-    await cases.apply(event, lambda case: route(case, event, programme, now))
+    await cases.apply(event, lambda case: route(case, event, programme, now), opens=True)

@@ -6,7 +6,7 @@ coalesced into one unordered bulk, published with pipelined confirms, and only t
 """
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -71,6 +71,7 @@ class _Job:
     aggregate_id: str
     message: Message
     decide: Callable[[Any], Any]
+    opens: bool
     wait_published: bool
     done: "asyncio.Future[Any]"
 
@@ -89,7 +90,9 @@ class Aggregates(Generic[S, O]):
     """The aggregates of one kind, each one document of one collection.
 
     `announce` builds the events of an outcome. `claims` gives strings no two documents may share. `due` gives
-    the instant at which `on_due` is to be called. `tell` gives the one line a timeline shows.
+    the instant at which `on_due` is to be called. `tell` gives the one line a timeline shows. `remember` is how
+    many documents just written are kept in memory, to be decided on again without a read; the version in each
+    write finds out where another replica was faster.
     """
 
     def __init__(
@@ -102,6 +105,7 @@ class Aggregates(Generic[S, O]):
         claims: Callable[[S], Sequence[str]] | None = None,
         due: Callable[[S], datetime | None] | None = None,
         tell: Callable[[S], str] | None = None,
+        remember: int = 0,
     ) -> None:
         self.name = collection.name
         self._collection = collection
@@ -111,6 +115,8 @@ class Aggregates(Generic[S, O]):
         self._claims = claims
         self._due = due
         self._tell = tell
+        self._remember = remember
+        self._recent: OrderedDict[str, Document] = OrderedDict()
         self._waiting: deque[_Job] = deque()
         self._wake = asyncio.Event()
         self._clears: dict[str, list[str]] = {}
@@ -128,12 +134,14 @@ class Aggregates(Generic[S, O]):
         decide: Callable[[S | None], O],
         *,
         id: str | None = None,
+        opens: bool = False,
         wait_published: bool = True,
     ) -> O | Already[S]:
         """Take `message` once: decide, write, publish.
 
         `id` names the aggregate; by default it is the message's correlation id, the enquiry. `decide` may be
-        called several times and must be pure. Returns when the change is durable and, unless `wait_published`
+        called several times and must be pure. `opens` says that this message usually is the aggregate's first:
+        it is decided before the database is asked, and again if the write finds one there. Returns when the change is durable and, unless `wait_published`
         is false, its events are confirmed by the broker or left to the relay. While the database is away it
         waits; a caller that must answer in time cancels it, and may find the message taken later.
 
@@ -143,6 +151,7 @@ class Aggregates(Generic[S, O]):
             id or message.correlationid,
             message,
             decide,
+            opens,
             wait_published,
             asyncio.get_running_loop().create_future(),
         )
@@ -296,10 +305,13 @@ class Aggregates(Generic[S, O]):
         by_id: dict[str, list[_Job]] = {}
         for job in jobs:
             by_id.setdefault(job.aggregate_id, []).append(job)
-        present: dict[str, Document] = {}
-        if by_id:
-            found = await self._collection.find({"_id": {"$in": list(by_id)}}).to_list(length=None)
-            present = {document["_id"]: document for document in found}
+        present = {id: self._recent[id] for id in by_id if id in self._recent}
+        unknown = [
+            id for id, waiting in by_id.items() if id not in present and not all(job.opens for job in waiting)
+        ]
+        if unknown:
+            found = await self._collection.find({"_id": {"$in": unknown}}).to_list(length=None)
+            present |= {document["_id"]: document for document in found}
 
         staged = [self._stage(id, present.get(id), waiting) for id, waiting in by_id.items()]
         written = [item for item in staged if item.changed]
@@ -330,15 +342,26 @@ class Aggregates(Generic[S, O]):
                 self._clears.setdefault(id, []).extend(event_ids)
             else:
                 self._confirmed.difference_update(event_ids)
+                if recent := self._recent.get(id):
+                    recent["outbox"] = [entry for entry in recent["outbox"] if entry["id"] not in event_ids]
 
         for index, item in enumerate(written):
             if problem := refused.get(index):
+                self._recent.pop(item.document["_id"], None)
                 self._refuse(item, problem)
             else:
+                self._keep_in_mind(item.document)
                 self._settle(item)
         for item in staged:
             if not item.changed:
                 self._settle(item)
+
+    def _keep_in_mind(self, document: Document) -> None:
+        if self._remember:
+            self._recent[document["_id"]] = document
+            self._recent.move_to_end(document["_id"])
+            if len(self._recent) > self._remember:
+                self._recent.popitem(last=False)
 
     def _restore_clears(self, clears: dict[str, list[str]]) -> None:
         for id, event_ids in clears.items():
@@ -417,6 +440,8 @@ class Aggregates(Generic[S, O]):
                 _answer(job, ClaimTaken(str(problem.get("keyValue", {}).get("claims"))))
         elif code == DUPLICATE_KEY or code in PASSING_CODES:
             metrics.conflicts.labels(self.name).inc()
+            for job in jobs:
+                job.opens = False
             self._waiting.extendleft(reversed([job for job in jobs if not job.done.done()]))
             self._wake.set()
         else:

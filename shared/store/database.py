@@ -44,10 +44,18 @@ class Store:
         claims: Callable[[S], Sequence[str]] | None = None,
         due: Callable[[S], datetime | None] | None = None,
         tell: Callable[[S], str] | None = None,
+        remember: int = 0,
     ) -> Aggregates[S, O]:
         """The aggregates kept in collection `name`; see `Aggregates` for what each function gives."""
         made = Aggregates[S, O](
-            self._database[name], state, announce, clock=self._clock, claims=claims, due=due, tell=tell
+            self._database[name],
+            state,
+            announce,
+            clock=self._clock,
+            claims=claims,
+            due=due,
+            tell=tell,
+            remember=remember,
         )
         self._aggregates[name] = made
         return made
