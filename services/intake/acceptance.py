@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from services.intake.domain import ArrivedMail, Message, Outcome, Repeated, accept
+from services.intake.domain import ArrivedMail, Message, Outcome, accept
 from shared.clock import Clock
 from shared.store import Aggregates, Already, ClaimTaken, Incoming, Store, Unavailable
 
@@ -36,7 +36,7 @@ class Acceptance:
                 answer = await self._messages.apply(message, decide, opens=True, wait_published=False)
             except ClaimTaken:
                 continue  # another enquiry has this reference; there are 33 million
-            return Repeated(answer.state) if isinstance(answer, Already) else answer
+            return accept(answer.state, arrived, now) if isinstance(answer, Already) else answer
         raise Unavailable("no free reference was found")
 
     async def find(self, enquiry: str) -> Message | None:

@@ -19,6 +19,10 @@ class IntakeSettings(ServiceSettings):
         min_length=1,
         description='JSON list of addresses or domains mail is accepted for: ["help@example.org"]',
     )
+    own_message_id_domains: frozenset[str] = Field(
+        default=frozenset(),
+        description="JSON list of domains only our own automatic mail has in its Message-IDs; never answered",
+    )
     hostname: str = Field(default="localhost", description="what the listeners call themselves")
     smtp_host: str = "127.0.0.1"
     smtp_port: int | None = Field(default=None, ge=0, le=65535, description="no SMTP listener if not set")
@@ -34,9 +38,8 @@ class IntakeSettings(ServiceSettings):
     open_to_all: bool = Field(default=False, description="let HTTP clients in without a token")
 
     def ours(self) -> Ours:
-        domains = frozenset(recipient.rpartition("@")[2].lower() for recipient in self.recipients)
         addresses = frozenset(recipient.lower() for recipient in self.recipients if "@" in recipient)
-        return Ours(addresses=addresses, message_id_domains=domains)
+        return Ours(addresses=addresses, message_id_domains=self.own_message_id_domains)
 
     def listener(self, protocol: Protocol) -> ListenerOptions:
         tls = None

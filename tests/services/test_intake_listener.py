@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import smtplib
 import ssl
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 import structlog
+import trustme
+import uvloop
 
 from services.intake.domain import Accepted, ArrivedMail, Outcome, accept
 from services.intake.smtp import Listener, ListenerOptions
@@ -501,19 +502,13 @@ async def test_lmtp_has_no_helo(listen, connect):
 
 
 @pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    folder = tmp_path_factory.mktemp("tls")
-    key, cert = folder / "key.pem", folder / "cert.pem"
-    subprocess.run(
-        f"openssl req -x509 -newkey rsa:2048 -nodes -keyout {key} -out {cert} -days 2 -subj /CN=in.example"
-        " -addext subjectAltName=DNS:in.example",
-        shell=True,
-        check=True,
-        capture_output=True,
-    )
+def certificate() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    authority = trustme.CA()
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    server.load_cert_chain(cert, key)
-    return server, ssl.create_default_context(cafile=str(cert))
+    authority.issue_cert("in.example").configure_cert(server)
+    client = ssl.create_default_context()
+    authority.configure_trust(client)
+    return server, client
 
 
 async def test_starttls_can_be_required(listen, recorder, certificate):
@@ -553,3 +548,33 @@ async def test_no_address_and_no_word_of_a_message_reaches_the_logs(listen, conn
     said = repr(events) + "".join(record.getMessage() for record in caplog.records)
     assert "@" not in said
     assert "Advice" not in said
+
+
+async def test_everything_that_closes_a_connection_does_so_on_the_loop_of_production():
+    """uvloop's transports are none of asyncio's classes: asking for those left connections open."""
+    recorder = Recorder()
+
+    async def scenario() -> None:
+        listener = Listener(recorder, replace(OPTIONS, idle_timeout=0.2, max_connections=2, size_limit=1_000))
+        await listener.start("127.0.0.1", 0)
+        silent, endless, late = [
+            Client(*await asyncio.open_connection("127.0.0.1", listener.port)) for _ in range(3)
+        ]
+        assert (await late.reply()).startswith("421 4.3.2")
+        assert (await silent.reply()).startswith("220")
+        assert (await endless.reply()).startswith("220")
+        await endless.begin_data()
+        endless.writer.write(b"x" * 1_000_000)
+        assert (await endless.reply()).startswith("421 5.3.4")
+        assert (await silent.reply()).startswith("421 4.4.2")
+        await eventually(lambda: not listener.connections)
+        idle = Client(*await asyncio.open_connection("127.0.0.1", listener.port))
+        assert (await idle.reply()).startswith("220")
+        await listener.stop(0.1)
+        assert (await idle.reply()).startswith("421 4.3.2")
+        assert not listener.connections
+        for client in (silent, endless, late, idle):
+            client.writer.close()
+
+    await asyncio.wait_for(asyncio.to_thread(uvloop.run, scenario()), 20)
+    assert not recorder.taken

@@ -202,7 +202,8 @@ def test_no_password_is_shown_where_a_server_is_printed() -> None:
 def test_a_process_is_frozen_thawed_and_stopped(tmp_path: Path) -> None:
     process = Process(["sleep", "60"], log=tmp_path / "log")
     process.freeze()
-    assert psutil.Process(process.pid).status() == psutil.STATUS_STOPPED
+    while psutil.Process(process.pid).status() != psutil.STATUS_STOPPED:
+        time.sleep(0.01)
     process.thaw()
     assert process.running()
     process.freeze()  # a frozen one is stopped all the same
