@@ -29,6 +29,9 @@ class IntakeSettings(ServiceSettings):
     lmtp_port: int | None = Field(default=None, ge=0, le=65535, description="no LMTP listener if not set")
     size_limit: int = Field(default=25 * 1024 * 1024, ge=1024, description="bytes of one message")
     max_connections: int = Field(default=200, ge=1)
+    accept_seconds: float = Field(
+        default=30.0, gt=0, description="for storing one message; then 451, and its sender tries again later"
+    )
     tls_certificate: Path | None = Field(default=None, description="PEM chain; turns STARTTLS on")
     tls_key: Path | None = None
     require_tls: bool = False
@@ -53,6 +56,7 @@ class IntakeSettings(ServiceSettings):
             ours=self.ours(),
             size_limit=self.size_limit,
             max_connections=self.max_connections,
+            accept_timeout=self.accept_seconds,
             tls=tls,
             require_tls=self.require_tls,
         )

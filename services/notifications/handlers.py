@@ -37,8 +37,8 @@ class Desk:
         answer = await self._notifications.apply(
             event, lambda state: create(state, draft, now, self._sender.lease), id=draft.id, opens=True
         )
-        if isinstance(answer, Queued):
-            await self._sender.offer(answer.state)
+        if isinstance(answer, Queued) and (leased_until := answer.state.next_attempt_at):
+            await self._sender.offer(answer.state, leased_until)
 
 
 @hears(EnquiryReceived)

@@ -26,7 +26,8 @@ class Sender:
 
     A notification is leased to whoever created it, or to the replica whose timer found it due. Work that
     would outlast its lease is left for the timer, so no two replicas hand over one mail; the one exception
-    is a process stopped longer than `MARGIN` in the middle of an attempt, which the same Message-ID covers.
+    is a process stopped longer than `MARGIN` in the middle of an attempt, or kept from recording it by its
+    database, which the same Message-ID covers. What this process has in hand itself it never takes twice.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Sender:
         self._stop_within = stop_within
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
+        self._in_hand: set[str] = set()
         self.lease = timedelta(seconds=mailer.patience) + 2 * MARGIN
 
     async def __aenter__(self) -> Self:
@@ -69,12 +71,20 @@ class Sender:
         await stop(*self._tasks)
         await self._mailer.close()
 
-    async def offer(self, notification: Notification) -> None:
-        """Take on a notification just queued, or found by the timer. Waits for room: a slow mail server slows
-        those who ask for mails, instead of filling memory."""
-        until = self._clock() + self.lease
-        if not self._stopping:
+    async def offer(self, notification: Notification, until: datetime) -> None:
+        """Take on a notification just queued, or found by the timer, which is leased to us until `until`.
+
+        Waits for room: a slow mail server slows those who ask for mails, instead of filling memory.
+        """
+        # The timer finds again what waits here to be recorded, once an outage has outlasted its lease.
+        if self._stopping or notification.id in self._in_hand:
+            return
+        self._in_hand.add(notification.id)
+        try:
             await self._waiting.put((notification, until))
+        except BaseException:
+            self._in_hand.discard(notification.id)
+            raise
 
     async def _work(self) -> None:
         while True:
@@ -83,6 +93,7 @@ class Sender:
                 if self._clock() + timedelta(seconds=self._mailer.patience) + MARGIN <= until:
                     await self._attempt(notification)
             finally:
+                self._in_hand.discard(notification.id)
                 self._waiting.task_done()
 
     async def _attempt(self, notification: Notification) -> None:

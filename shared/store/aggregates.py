@@ -29,6 +29,8 @@ from shared.store.driver import DUPLICATE_KEY, PASSING_CODES, Collection, Docume
 log = structlog.get_logger()
 
 GROUP_LIMIT = 200
+LINGER_SECONDS = 0.004
+LINGER_BELOW = 16
 INBOX_KEPT = 1_000
 """Newest message ids a document remembers; a replay older than that meets only the decision's own guards."""
 RELAY_GRACE = timedelta(seconds=5)
@@ -119,6 +121,7 @@ class Aggregates(Generic[S, O]):
         self._recent: OrderedDict[str, Document] = OrderedDict()
         self._waiting: deque[_Job] = deque()
         self._wake = asyncio.Event()
+        self._written_at = 0.0
         self._clears: dict[str, list[str]] = {}
         self._confirmed: set[str] = set()
         self._in_flight: dict[str, asyncio.Task[bool]] = {}
@@ -234,6 +237,8 @@ class Aggregates(Generic[S, O]):
                 # Cleared outboxes ride along with the next group; with no next group they go after a moment.
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), 0.05 if self._clears else None)
+            elif len(self._waiting) < LINGER_BELOW and perf_counter() - self._written_at < LINGER_SECONDS:
+                await asyncio.sleep(LINGER_SECONDS)  # busy: a moment's wait makes one group of several
             group = [self._waiting.popleft() for _ in range(min(len(self._waiting), GROUP_LIMIT))]
             try:
                 await self._commit_through_outages([job for job in group if not job.done.done()])
@@ -254,15 +259,16 @@ class Aggregates(Generic[S, O]):
             while await self._relay_once() == SWEEP_LIMIT:
                 pass
 
-    async def run_timers(self, on_due: Callable[[S], Awaitable[None]], lease: timedelta) -> None:
-        """Call `on_due` for every aggregate whose time has come; a lease keeps other replicas off it."""
+    async def run_timers(self, on_due: Callable[[S, datetime], Awaitable[None]], lease: timedelta) -> None:
+        """Call `on_due` for every aggregate whose time has come, with the end of the lease that keeps other
+        replicas off it: the last of many may be reached long after they were leased."""
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             full = True
             while full:
                 due = await self._claim("due_at", "timer", self._clock(), lease)
                 for document in due:
-                    await on_due(self._state.model_validate(document["state"]))
+                    await on_due(self._state.model_validate(document["state"]), document["timer_lease"])
                 full = len(due) == SWEEP_LIMIT
 
     async def outbox_lag(self) -> float:
@@ -334,6 +340,7 @@ class Aggregates(Generic[S, O]):
         except Exception:
             self._restore_clears(clears)
             raise
+        self._written_at = perf_counter()
         if operations:
             metrics.group_size.labels(self.name).observe(len(operations))
             metrics.commit_seconds.labels(self.name).observe(perf_counter() - started)

@@ -32,7 +32,7 @@ class Store:
         self._database = self._client.get_default_database()
         self._clock = clock
         self._aggregates: dict[str, Aggregates[Any, Any]] = {}
-        self._on_due: dict[str, tuple[Callable[[Any], Awaitable[None]], timedelta]] = {}
+        self._on_due: dict[str, tuple[Callable[[Any, datetime], Awaitable[None]], timedelta]] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
     def aggregates(
@@ -63,8 +63,9 @@ class Store:
     def each(self) -> list[Aggregates[Any, Any]]:
         return list(self._aggregates.values())
 
-    def on_due(self, name: str, call: Callable[[Any], Awaitable[None]], lease: timedelta) -> None:
-        """Name what is called for the aggregates of collection `name` when their time has come.
+    def on_due(self, name: str, call: Callable[[Any, datetime], Awaitable[None]], lease: timedelta) -> None:
+        """Name what is called, with state and end of lease, for the aggregates of collection `name` when
+        their time has come.
 
         No other replica is called for the same aggregate before `lease` has passed.
         """

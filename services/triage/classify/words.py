@@ -66,6 +66,14 @@ class Phrase:
     rest: tuple[Element, ...]
 
 
+class Beginning(NamedTuple):
+    """The phrases that begin with one word: by their exact second word where that must follow at once, which
+    most do and few find, and the others."""
+
+    by_second: dict[str, list[Phrase]]
+    others: list[Phrase]
+
+
 class Hit(NamedTuple):
     """A phrase found: `first` and `last` are word positions (inclusive), `start` and `end` offsets."""
 
@@ -154,19 +162,32 @@ class Lexicon:
         # Most words of a mail are common ones; the cache is bounded because the words come from strangers.
         self._starting = lru_cache(maxsize=8192)(self._phrases_starting)
 
-    def _phrases_starting(self, word: str) -> tuple[Phrase, ...]:
+    def _phrases_starting(self, word: str) -> Beginning | None:
         found = list(self._exact.get(word, ()))
         for length in self._lengths:
             if length > len(word):
                 break
             found.extend(self._prefixed.get(word[:length], ()))
-        return tuple(found)
+        if not found:
+            return None
+        beginning = Beginning({}, [])
+        for phrase in found:
+            if phrase.rest and not phrase.rest[0].gap and not phrase.rest[0].prefixes:
+                for second in phrase.rest[0].words:
+                    beginning.by_second.setdefault(second, []).append(phrase)
+            else:
+                beginning.others.append(phrase)
+        return beginning
 
     def find(self, words: Sequence[Word]) -> dict[str, list[Hit]]:
         """By field, every phrase found, in order, without those that a longer one covers."""
         found: dict[str, list[Hit]] = {}
         for position, word in enumerate(words):
-            for phrase in self._starting(word.text):
+            beginning = self._starting(word.text)
+            if beginning is None:
+                continue
+            second = words[position + 1].text if position + 1 < len(words) else ""
+            for phrase in (*beginning.others, *beginning.by_second.get(second, ())):
                 last = _follow(phrase.rest, words, position) if phrase.rest else position
                 if last >= 0:
                     hit = Hit(phrase.group, phrase.weight, position, last, word.start, words[last].end)
