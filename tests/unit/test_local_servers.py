@@ -127,6 +127,20 @@ def test_an_engine_that_has_no_images_is_said_and_passed_over(
     )
 
 
+def test_a_run_goes_on_where_its_data_is_even_if_an_engine_has_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rabbitmq.LocalRabbitMQ, "missing", staticmethod(lambda: None))
+    monkeypatch.setattr(mongodb.LocalMongoDB, "missing", staticmethod(lambda: None))
+    monkeypatch.setattr(rabbitmq, "start_local", lambda *_: BROKER)
+    monkeypatch.setattr(mongodb, "start_local", lambda *_: DATABASE)
+    for engine in (None, object()):  # the second would fail at the first thing asked of it
+        monkeypatch.setattr(docker, "client", lambda engine=engine: engine)
+        said: list[str] = []
+        with servers.start(tmp_path, keep=True, say=said.append, environment={}):
+            assert sorted(said) == ["MongoDB: a local process", "RabbitMQ: a local process"]
+
+
 def test_given_urls_win_over_docker_and_local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def not_asked(*_: Any) -> None:
         raise AssertionError("given URLs need neither Docker nor a local server")
@@ -202,8 +216,7 @@ def test_no_password_is_shown_where_a_server_is_printed() -> None:
 def test_a_process_is_frozen_thawed_and_stopped(tmp_path: Path) -> None:
     process = Process(["sleep", "60"], log=tmp_path / "log")
     process.freeze()
-    while psutil.Process(process.pid).status() != psutil.STATUS_STOPPED:
-        time.sleep(0.01)
+    assert psutil.Process(process.pid).status() == psutil.STATUS_STOPPED
     process.thaw()
     assert process.running()
     process.freeze()  # a frozen one is stopped all the same

@@ -1,0 +1,55 @@
+# What each target does: `make help`. Everything runs in .venv, which deploy/bootstrap.sh makes.
+SHELL := bash
+MAKEFLAGS += --no-print-directory
+BIN := .venv/bin
+PARALLEL = $(MAKE) -j2 --output-sync=target
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench lock format clean lint types imports quick-tests
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## install what is missing: .venv from the lock file, a broker
+	@deploy/bootstrap.sh
+
+demo: setup ## run it all on real mail; FRESH=1 starts anew, DEMO_ONCE=1 stops after the table, DEMO_JSON=FILE
+	@exec $(BIN)/python -m deploy.local.demo
+
+test: setup ## linters, types, and every test
+	@$(PARALLEL) lint types imports
+	@$(BIN)/python -m pytest tests --ignore=tests/benchmarks $(ARGS)
+
+check: setup ## the quick part of it: linters, types, unit, contract and architecture tests
+	@$(PARALLEL) lint types imports quick-tests
+
+bench: setup ## measure; ARGS="--json FILE -n 2000"
+	@exec $(BIN)/python -m tests.benchmarks $(ARGS)
+
+lock: | $(BIN)/uv ## bring uv.lock up to date with pyproject.toml
+	@$(BIN)/uv lock
+	@deploy/bootstrap.sh
+
+format: setup ## format, and mend what ruff can
+	@$(BIN)/ruff check --fix --quiet
+	@$(BIN)/ruff format --quiet
+
+clean: ## remove caches and the demo's data
+	@rm -rf .local .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+$(BIN)/uv:
+	@deploy/bootstrap.sh
+
+lint:
+	@$(BIN)/ruff check --quiet --output-format concise
+	@$(BIN)/ruff format --check --quiet
+
+types:
+	@$(BIN)/mypy
+
+imports:
+	@$(BIN)/lint-imports
+
+quick-tests:
+	@$(BIN)/python -m pytest $(wildcard tests/unit tests/contracts tests/architecture)
