@@ -4,25 +4,27 @@ import asyncio
 import json
 import os
 import secrets
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import IO
 
 import httpx
 
-from deploy.local.servers import Tenant, free_port
+from deploy.local.process import Process, claim_port
+from deploy.local.servers import Tenant, quiet
 from deploy.topology import service_names, topologies
 from shared.messaging.topology import declare
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMME = ROOT / "deploy" / "programme"
 START_SECONDS = 60.0
+STOP_SECONDS = 25.0
+SMTP_PORT, LMTP_PORT, HTTP_PORT = 2525, 2424, 8000
 ADDRESS = "enquiries@programme.example"
 OPERATORS = "operators@programme.example"
 
@@ -33,76 +35,74 @@ class DidNotStart(Exception):
 
 @dataclass
 class ServiceProcess:
-    """One service as an operating-system process, with its log in a file."""
+    """One service as an operating-system process, with its log in a file. It ends with whoever started it."""
 
     name: str
     port: int
     environment: Mapping[str, str]
     log_file: Path
-    process: "subprocess.Popen[bytes] | None" = None
-    _log: "IO[bytes] | None" = field(default=None, repr=False)
+    process: Process | None = None
+    _log_begins: int = 0
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        self._log = self.log_file.open("ab")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", f"services.{self.name}.app"],
-            cwd=ROOT,
-            env={**os.environ, **self.environment, "PYTHONUNBUFFERED": "1"},
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C reaches the demo, which stops its services in order
+        self.kill()
+        # What an earlier run wrote there would be taken for the cause of this one's trouble.
+        self._log_begins = self.log_file.stat().st_size if self.log_file.exists() else 0
+        self.process = Process(
+            [sys.executable, "-P", "-m", f"services.{self.name}.app"],
+            log=self.log_file,
+            env={**os.environ, **self.environment, "PYTHONUNBUFFERED": "1", "PYTHONPATH": python_path()},
+            grace=STOP_SECONDS,
         )
+
+    def running(self) -> bool:
+        return self.process is not None and self.process.running()
 
     def wait_ready(self, seconds: float = START_SECONDS) -> None:
         """Return once it answers that broker and database do; raises `DidNotStart`."""
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            if self.process is None or self.process.poll() is not None:
-                break
+        while time.monotonic() < deadline and self.running():
             try:
-                if httpx.get(f"{self.url}/health/ready", timeout=2).status_code == 200:
+                if httpx.get(f"{self.url}/health/ready", timeout=2, trust_env=False).status_code == 200:
                     return
             except httpx.HTTPError:
                 pass
             time.sleep(0.05)
-        raise DidNotStart(f"{self.name} did not become ready:\n{self.log_tail()}")
+        raise DidNotStart(f"{self.name} did not become ready. {self.last_words()}")
+
+    def last_words(self) -> str:
+        """The end of its log, and where the rest is, for a message to people."""
+        return f"The end of its log ({self.log_file}):\n{self.log_tail()}"
 
     def log_tail(self, lines: int = 20) -> str:
-        return "\n".join(self.log_file.read_text(errors="replace").splitlines()[-lines:])
+        try:
+            text = self.log_file.read_bytes()[self._log_begins :].decode(errors="replace")
+        except FileNotFoundError:
+            return ""
+        return "\n".join(text.splitlines()[-lines:])
 
     def kill(self) -> None:
         """SIGKILL: no goodbye."""
-        if self.process is not None and self.process.poll() is None:
+        if self.process is not None:
             self.process.kill()
-            self.process.wait()
-        self._close()
 
-    def stop(self, seconds: float = 25.0) -> int | None:
-        """SIGTERM, then SIGKILL if it has not ended in time; returns its exit code."""
-        if self.process is None:
-            return None
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(seconds)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-        self._close()
-        return self.process.returncode
+    def stop(self) -> None:
+        """SIGTERM, then SIGKILL if it has not ended in time."""
+        if self.process is not None:
+            self.process.stop()
 
-    def _close(self) -> None:
-        if self._log is not None:
-            self._log.close()
-            self._log = None
+
+def python_path() -> str:
+    """Lets a child that starts elsewhere find this project first."""
+    return os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
 
 
 class Pipeline:
-    """The four services on one tenant's broker and databases, sending their mail to the server on `mail_server_port`."""
+    """All services on one tenant's broker and databases, sending mail to the server on `mail_server_port`."""
 
     def __init__(
         self,
@@ -119,7 +119,8 @@ class Pipeline:
         self.tenant = tenant
         self.operator_token = operator_token or secrets.token_urlsafe(24)
         self.web_form_token = web_form_token or secrets.token_urlsafe(24)
-        self.smtp_port, self.lmtp_port = free_port(2525), free_port(2424)
+        self._claims = ExitStack()
+        self.smtp_port, self.lmtp_port = self._claim(SMTP_PORT), self._claim(LMTP_PORT)
         particular = {
             "INTAKE_SMTP_PORT": str(self.smtp_port),
             "INTAKE_LMTP_PORT": str(self.lmtp_port),
@@ -134,7 +135,7 @@ class Pipeline:
         }
         self.services: dict[str, ServiceProcess] = {}
         for number, name in enumerate(service_names()):
-            prefix, port = name.upper(), free_port(8000 + number)
+            prefix, port = name.upper(), self._claim(HTTP_PORT + number)
             common = {
                 f"{prefix}_RABBITMQ_URL": tenant.amqp_url(name),
                 f"{prefix}_MONGODB_URL": tenant.mongodb_url(name),
@@ -147,22 +148,34 @@ class Pipeline:
             mine = {key: value for key, value in environment.items() if key.startswith(f"{prefix}_")}
             self.services[name] = ServiceProcess(name, port, mine, folder / f"{name}.log")
 
-    def start(self, say: Callable[[str], None] = lambda line: None) -> None:
-        """Declare the topology, start every service and wait until each is ready; raises `DidNotStart`."""
-        asyncio.run(declare(self.tenant.admin_amqp_url, topologies()))
-        for service in self.services.values():
-            service.start()
-        for service in self.services.values():
-            service.wait_ready()
-            say(f"{service.name} is ready at {service.url}")
+    def _claim(self, preferred: int) -> int:
+        """The preferred port or another, ours until the services listen: another run may start meanwhile."""
+        port, claim = claim_port(preferred)
+        self._claims.enter_context(claim)
+        return port
+
+    def start(self, say: Callable[[str], None] = quiet) -> None:
+        """Declare the topology, start every service and wait until each is ready.
+
+        Raises `DidNotStart`, or whatever `say` raised, with nothing left running.
+        """
+        try:
+            with self._claims:
+                asyncio.run(declare(self.tenant.admin_amqp_url, topologies()))
+                for service in self.services.values():
+                    service.start()
+                for service in self.services.values():
+                    service.wait_ready()
+                    say(f"{service.name} is ready at {service.url}")
+        except BaseException:
+            self.stop()
+            raise
 
     def stop(self) -> None:
         """Stop the services side by side, each within its own bound."""
-        for service in self.services.values():
-            if service.process is not None and service.process.poll() is None:
-                service.process.send_signal(signal.SIGTERM)
-        for service in self.services.values():
-            service.stop()
+        self._claims.close()
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(ServiceProcess.stop, self.services.values()))
 
     def __enter__(self) -> "Pipeline":
         self.start()
