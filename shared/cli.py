@@ -4,10 +4,13 @@ It asks the services over HTTP with the operators' token; it reads no database.
 """
 
 import json
+import re
+import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
+from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 import httpx
@@ -35,6 +38,7 @@ OperatorFile = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+REFERENCE = re.compile(r"MSP-[0-9A-Z]{4}-[0-9A-Z]{2}")
 DEFAULT_FILE = Path(".local/operator.json")
 
 
@@ -50,7 +54,7 @@ class Services:
         try:
             content = json.loads(file.read_text())
             return cls(content["services"], content["token"])
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise typer.BadParameter(f"{file} cannot be read ({error}); is the demo running?") from None
 
     def ask(self, service: str, path: str, command: dict[str, Any] | None = None) -> Any:
@@ -66,10 +70,26 @@ class Services:
             raise typer.Exit(1) from None
         if answer.status_code == 404:
             return None
+        try:
+            found = answer.json()
+        except ValueError:
+            typer.echo(f"{service} gives no answer that makes sense; is it the service at {url}?", err=True)
+            raise typer.Exit(1) from None
         if answer.is_error:
-            typer.echo(f"{service} says {answer.status_code}: {answer.text}", err=True)
+            said = found.get("detail", found) if isinstance(found, dict) else found
+            typer.echo(f"{service} says {answer.status_code}: {plain(str(said))}", err=True)
             raise typer.Exit(1)
-        return answer.json()
+        return found
+
+
+def plain(text: str) -> str:
+    """Text of unknown origin without what would steer a terminal; line ends and tabs stay."""
+    return "".join("\ufffd" if unicodedata.category(c) == "Cc" and c not in "\n\t" else c for c in text)
+
+
+def cell(text: str) -> str:
+    """The same for a table, where square brackets would be taken for markup."""
+    return escape(plain(text))
 
 
 def local(instant: str) -> str:
@@ -91,7 +111,11 @@ def case(
 ) -> None:
     """Print one enquiry's whole story: what each service took, decided and said, in order of time."""
     services = Services.read(operator_file)
-    found = [services.ask(name, f"/claims/{reference.strip().upper()}") for name in services.urls]
+    reference = reference.strip().upper()
+    if not REFERENCE.fullmatch(reference):
+        typer.echo(f"{plain(reference)!r} is no reference; one looks like MSP-7F3K-2Q.", err=True)
+        raise typer.Exit(1)
+    found = [services.ask(name, f"/claims/{reference}") for name in services.urls]
     enquiry = next((answer["correlation_id"] for answer in found if answer), None)
     if enquiry is None:
         typer.echo(f"No enquiry has the reference {reference}.", err=True)
@@ -103,17 +127,17 @@ def case(
     if as_json:
         typer.echo(json.dumps({"reference": reference, "enquiry": enquiry, "story": lines}, indent=2))
         return
-    table = Table(title=f"{reference.upper()} (enquiry {enquiry}), times in Europe/London")
+    table = Table(title=f"{reference} (enquiry {enquiry}), times in Europe/London")
     for column in ("time", "service", "took", "decided", "said", "as it stands"):
         table.add_column(column, overflow="fold")
     for line in lines:
         table.add_row(
             local(line["at"]),
             line["service"],
-            escape(line["took"]),
-            line["outcome"],
-            ", ".join(line["said"]) or "–",
-            escape(line["now"]),
+            cell(line["took"]),
+            cell(line["outcome"]),
+            cell(", ".join(line["said"])) or "–",
+            cell(line["now"]),
         )
     show(table)
 
@@ -130,7 +154,7 @@ def health(operator_file: OperatorFile = DEFAULT_FILE) -> None:
         except httpx.HTTPError as error:
             found, good = str(error), False
         well &= good
-        typer.echo(f"{'ok ' if good else 'BAD'} {name} {found}")
+        typer.echo(f"{'ok ' if good else 'BAD'} {name} {plain(found)}")
     if not well:
         raise typer.Exit(1)
 
@@ -155,12 +179,17 @@ def list_failed(operator_file: OperatorFile = DEFAULT_FILE, as_json: AsJson = Fa
         table.add_row(
             message["service"],
             message["id"],
-            escape(message["queue"]),
+            cell(message["queue"]),
             local(message["failed_at"]),
             str(message["times"]),
-            escape(f"{message['error_type']}: {message['error']}"[:300]),
+            cell(f"{message['error_type']}: {message['error']}"[:300]),
         )
     show(table)
+
+
+def no_such(service: str, id: str) -> NoReturn:
+    typer.echo(f"{service} has no failed message {plain(id)!r}.", err=True)
+    raise typer.Exit(1)
 
 
 @failed.command()
@@ -171,8 +200,11 @@ def replay(
     operator_file: OperatorFile = DEFAULT_FILE,
 ) -> None:
     """Send a failed message to its queue again. An effect it has had is not had twice."""
-    answer = Services.read(operator_file).ask(service, f"/failed/{id}/replay", {"operator": operator})
-    typer.echo(f"{id} sent to {answer['queue']} again." if answer else f"{service} has no route for {id}.")
+    path = f"/failed/{quote(id, safe='')}/replay"
+    answer = Services.read(operator_file).ask(service, path, {"operator": operator})
+    if answer is None:
+        no_such(service, id)
+    typer.echo(f"{id} sent to {answer['queue']} again.")
 
 
 @failed.command()
@@ -185,8 +217,10 @@ def discard(
 ) -> None:
     """Give a failed message up, with a reason; it stays on record."""
     command = {"operator": operator, "reason": reason}
-    answer = Services.read(operator_file).ask(service, f"/failed/{id}/discard", command)
-    typer.echo(f"{id} discarded." if answer else f"{service} has no route for {id}.")
+    answer = Services.read(operator_file).ask(service, f"/failed/{quote(id, safe='')}/discard", command)
+    if answer is None:
+        no_such(service, id)
+    typer.echo(f"{id} discarded.")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,9 @@
 """The HTTP routes every service has: health, metrics, stories and failed messages."""
 
+import asyncio
 import hmac
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Response
@@ -8,13 +11,16 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, Field
 
-from shared.messaging.failed import NotOpen
+from shared.messaging.failed import NoSuchQueue, NotOpen
+from shared.store.database import Unavailable
 
 if TYPE_CHECKING:
     from shared.service import Service
 
 Name = Annotated[str, Field(min_length=1, max_length=100)]
 Id = Annotated[str, Path(pattern=r"^[0-9a-f-]{8,64}$")]
+Claim = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9:@#._+-]{0,199}$")]
+ANSWER_SECONDS = 10.0
 
 
 class Replay(BaseModel):
@@ -28,6 +34,20 @@ class Discard(BaseModel):
 
     operator: Name
     reason: Annotated[str, Field(min_length=3, max_length=1_000)]
+
+
+@asynccontextmanager
+async def _answering() -> AsyncIterator[None]:
+    """What operators ask is answered in time, or with the reason why not."""
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            yield
+    except NotOpen:
+        raise HTTPException(409, "no such failed message is open") from None
+    except NoSuchQueue as error:
+        raise HTTPException(409, f"no queue {error} takes it any more; discard it") from None
+    except (Unavailable, TimeoutError):
+        raise HTTPException(503, "the database does not answer; try again") from None
 
 
 def operator_routes(service: "Service") -> APIRouter:
@@ -62,45 +82,45 @@ def operator_routes(service: "Service") -> APIRouter:
     @guarded.get("/story/{correlation_id}")
     async def story(correlation_id: Id) -> list[dict[str, Any]]:
         """What this service took and said about one enquiry, oldest first."""
-        lines = [line for kept in service.store.each() for line in await kept.story(correlation_id)]
+        async with _answering():
+            lines = [line for kept in service.store.each() for line in await kept.story(correlation_id)]
         return sorted(lines, key=lambda line: line["at"])
 
     @guarded.get("/claims/{claim}")
-    async def claims(claim: Annotated[str, Path(max_length=200)]) -> dict[str, str]:
+    async def claims(claim: Claim) -> dict[str, str]:
         """The enquiry behind something unique, such as its public reference. 404 if this service has none."""
-        for kept in service.store.each():
-            if found := await kept.claimed_by(claim):
-                return {"correlation_id": found}
+        async with _answering():
+            for kept in service.store.each():
+                if found := await kept.claimed_by(claim):
+                    return {"correlation_id": found}
         raise HTTPException(404, "nothing here holds that claim")
 
     @guarded.get("/failed")
     async def failed(limit: Annotated[int, Query(ge=1, le=1_000)] = 100) -> list[dict[str, Any]]:
         """Messages that could not be handled and wait for an operator, newest first."""
+        async with _answering():
+            messages = await service.failed.open(limit)
         return [
             {
                 "id": id,
                 **message.model_dump(exclude={"body"}, mode="json"),
                 "body": message.body[:20_000].decode("utf-8", "replace"),
             }
-            for id, message in await service.failed.open(limit)
+            for id, message in messages
         ]
 
     @guarded.post("/failed/{id}/replay")
     async def replay(id: Id, by: Replay) -> dict[str, str]:
-        """Send the message to its queue again. 409 if it is not open."""
-        try:
+        """Send the message to its queue again. 409 if it is not open, or its queue is gone."""
+        async with _answering():
             message = await service.failed.replay(id, by.operator)
-        except NotOpen:
-            raise HTTPException(409, "no such failed message is open") from None
         return {"status": message.status, "queue": message.queue}
 
     @guarded.post("/failed/{id}/discard")
     async def discard(id: Id, by: Discard) -> dict[str, str]:
         """Give the message up, with a reason. 409 if it is not open."""
-        try:
+        async with _answering():
             message = await service.failed.discard(id, by.operator, by.reason)
-        except NotOpen:
-            raise HTTPException(409, "no such failed message is open") from None
         return {"status": message.status, "queue": message.queue}
 
     router.include_router(guarded)

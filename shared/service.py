@@ -3,10 +3,15 @@
 import asyncio
 import inspect
 import logging
+import signal
+import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
+from functools import partial
+from types import FrameType
 from typing import Any
+from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import structlog
 import uvicorn
@@ -14,7 +19,7 @@ from aio_pika.exceptions import AMQPError
 from fastapi import APIRouter, FastAPI
 from faststream.asgi import make_asyncapi_asgi
 from faststream.middlewares import AckPolicy
-from faststream.rabbit import Channel, RabbitBroker, RabbitExchange, RabbitMessage, RabbitQueue
+from faststream.rabbit import Channel, ExchangeType, RabbitBroker, RabbitExchange, RabbitMessage, RabbitQueue
 from faststream.rabbit.prometheus import RabbitPrometheusMiddleware
 from faststream.specification import AsyncAPI
 from prometheus_client import REGISTRY
@@ -26,13 +31,19 @@ from shared.contracts.cloudevents import CloudEvent
 from shared.messaging.delivery import Deliveries, NeverValid
 from shared.messaging.failed import FailedMessages
 from shared.messaging.hears import Hears, Subscription
+from shared.messaging.mending import mend_channels
 from shared.messaging.publisher import BrokerPublisher
 from shared.messaging.topology import RETRY_TIERS, Topology
 from shared.operators import operator_routes
 from shared.settings import ServiceSettings, settings_from_environment
 from shared.store.database import Store
+from shared.store.driver import reason
+from shared.supervise import stop, supervise
 
 log = structlog.get_logger()
+
+HEARTBEAT, CHECK_SECONDS = 20, 2.0
+SWITCH_SECONDS = 0.0005
 
 
 class Service:
@@ -56,14 +67,14 @@ class Service:
         self._hears = hears
         self._says = says
         self.broker = RabbitBroker(
-            settings.rabbitmq_url.get_secret_value(),
+            _with_heartbeat(settings.rabbitmq_url.get_secret_value()),
             default_channel=Channel(publisher_confirms=True, on_return_raises=True),
             graceful_timeout=settings.stop_within,
             reconnect_interval=1.0,
             logger=logging.getLogger("mutuals.broker"),
-            client_properties={"heartbeat": 20},
         )
         self.publisher = BrokerPublisher(self.broker)
+        self._mending: asyncio.Task[None] | None = None
         # The first middleware is the outermost: FastStream's metrics see a handler fail before we forgive it.
         self.broker.add_middleware(Deliveries(self.topology, self.publisher, self.clock))
         self.broker.add_middleware(RabbitPrometheusMiddleware(registry=REGISTRY, app_name=self.name))
@@ -87,7 +98,7 @@ class Service:
         for kind in self._says:
             self.broker.publisher(
                 routing_key=kind.event_type(),
-                exchange=RabbitExchange(self.name, declare=False),
+                exchange=RabbitExchange(self.name, ExchangeType.TOPIC, declare=False),
                 schema=kind,
                 persist=True,
             )
@@ -142,7 +153,7 @@ class Service:
         take.__annotations__["event"] = kind
         self.broker.subscriber(
             RabbitQueue(subscription.queue, routing_key=kind.event_type(), declare=False),
-            RabbitExchange(kind.publisher(), declare=False),
+            RabbitExchange(kind.publisher(), ExchangeType.TOPIC, declare=False),
             channel=Channel(prefetch_count=subscription.prefetch),
             ack_policy=AckPolicy.MANUAL,
             decoder=decode,
@@ -160,7 +171,7 @@ class Service:
 
         self.broker.subscriber(
             RabbitQueue(self.topology.dead, declare=False),
-            RabbitExchange(self.topology.dead, declare=False),
+            RabbitExchange(self.topology.dead, ExchangeType.FANOUT, declare=False),
             channel=Channel(prefetch_count=50),
             ack_policy=AckPolicy.MANUAL,
             decoder=decode,
@@ -173,6 +184,7 @@ class Service:
         while True:
             try:
                 await self.broker.start()
+                self._mending = supervise("channels", partial(mend_channels, self.broker))
                 return
             except (AMQPError, OSError) as error:
                 # The broker is away, or the topology has not been declared yet.
@@ -181,9 +193,15 @@ class Service:
             await asyncio.sleep(1)
 
     async def _stop(self) -> None:
-        within = self.settings.stop_within
+        """Within `stop_within` seconds: what hangs longer comes back to another process. A database that is
+        away costs the driver three more, in which it tries to end its sessions there."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self.settings.stop_within
+        await stop(self._mending)
         await asyncio.gather(*(subscriber.stop() for subscriber in self.broker.subscribers))
-        await self.store.flush(within)
+        await self.store.flush(max(until - loop.time(), 0.5))
+        # The broker's own stop would wait for the same handlers once more.
+        self.broker.config.broker_config.graceful_timeout = None
         await self.broker.stop()
         await self.store.stop()
         log.info("service_stopped")
@@ -191,33 +209,80 @@ class Service:
     async def check(self) -> dict[str, str]:
         """Ask the broker and the database something only they can answer; "ok", or what went wrong."""
 
-        async def ask_broker() -> None:
-            async with asyncio.timeout(2):
-                channel = self.broker._channel
-                if channel is None:
-                    raise ConnectionError("not connected")
-                await channel.get_queue(self.topology.dead, ensure=True)
-
-        results = await asyncio.gather(ask_broker(), self.store.ping(), return_exceptions=True)
+        results = await asyncio.gather(self._ask_broker(), self.store.ping(), return_exceptions=True)
         return {
-            part: "ok" if result is None else f"{type(result).__name__}: {result}"[:200]
+            # Not an error's own words, which name hosts: this is answered to anybody.
+            part: "ok" if result is None else str(result) if type(result) is ConnectionError else reason(result)
             for part, result in zip(("broker", "database"), results, strict=True)
         }
+
+
+    async def _ask_broker(self) -> None:
+        """Open a channel and close it: a round trip that nothing answers from memory.
+
+        A channel of its own, because a question given up closes the channel it was asked on. Raises
+        `ConnectionError` where a queue has lost its consumer, which no question to the broker would show.
+        """
+        async with asyncio.timeout(CHECK_SECONDS):
+            connection = self.broker._connection
+            if connection is None or connection.transport is None:
+                raise ConnectionError("not connected")
+            channel = await connection.transport.connection.channel(publisher_confirms=False)
+            await channel.close()
+        for subscriber in self.broker.subscribers:
+            await _ask_consumer(subscriber)
+
+
+async def _ask_consumer(subscriber: Any) -> None:
+    queue = subscriber._queue_obj
+    if queue is not None and not queue.channel.is_closed:
+        channel = await queue.channel.get_underlay_channel()
+        if subscriber._consumer_tag in channel.consumers:
+            return
+    raise ConnectionError(f"nobody takes from {subscriber.queue.name}")
+
+
+def _with_heartbeat(url: str) -> str:
+    """A connection to a broker that has gone without a word is given up after a minute, not after three."""
+    parts = urlsplit(url)
+    if "heartbeat" in parse_qs(parts.query):
+        return url
+    return urlunsplit(parts._replace(query="&".join(filter(None, (parts.query, f"heartbeat={HEARTBEAT}")))))
 
 
 def run(factory: str, kind: type[ServiceSettings]) -> None:
     """Serve `module:function` until SIGTERM or SIGINT."""
     settings = settings_from_environment(kind)
-    uvicorn.run(
-        factory,
-        factory=True,
-        host=settings.http_host,
-        port=settings.http_port,
-        loop="uvloop",
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=int(settings.stop_within),
+    # Motor works in threads, and a thread that has its answer waits for the event loop to let go of the
+    # interpreter: by default up to 5 ms, several times a commit.
+    sys.setswitchinterval(SWITCH_SECONDS)
+    # When it has stopped, uvicorn raises the signal once more: to have done as told is no failure.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    server = _Server(
+        uvicorn.Config(
+            factory,
+            factory=True,
+            host=settings.http_host,
+            port=settings.http_port,
+            loop="uvloop",
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=max(int(settings.stop_within), 1),
+        )
     )
+    with suppress(KeyboardInterrupt):
+        server.run()
+    if not server.started:
+        sys.exit(3)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn hears no signal until it has started, and a service may wait long for its servers before that."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if not self.started:
+            sys.exit(0)  # nothing is in hand yet
+        super().handle_exit(sig, frame)
 
 
 __all__ = ["NeverValid", "Service", "run"]

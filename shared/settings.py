@@ -26,8 +26,21 @@ class ServiceSettings(BaseSettings):
 T = TypeVar("T", bound=ServiceSettings)
 
 
+def variables(kind: type[ServiceSettings]) -> str:
+    """Every variable a service reads, one a line: for `--help`."""
+    prefix = kind.model_config.get("env_prefix", "")
+    lines = []
+    for name, field in kind.model_fields.items():
+        default = "required" if field.is_required() else f"default {field.get_default(call_default_factory=True)}"
+        lines.append(f"  {prefix}{name.upper():<28} {field.description or ''} ({default})".replace("  (", " ("))
+    return "\n".join(lines)
+
+
 def settings_from_environment(kind: type[T]) -> T:
     """The settings, or the end of the program with one line for each variable that is missing or wrong."""
+    if "--help" in sys.argv[1:] or "-h" in sys.argv[1:]:
+        print(f"{(kind.__doc__ or '').strip()}\n\nSet by environment variables:\n\n{variables(kind)}")  # noqa: T201
+        sys.exit(0)
     try:
         return kind()
     except ValidationError as error:

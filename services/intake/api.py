@@ -308,11 +308,27 @@ def _peer(request: Request) -> str:
 
 
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    schema = Problem.model_json_schema()
+    schema = _schema(Problem)
     return {
         status: {"description": _MEANINGS[status], "content": {PROBLEM: {"schema": schema}}}
         for status in statuses
     }
+
+
+def _schema(model: type[BaseModel]) -> dict[str, Any]:
+    """The model's schema in one piece: `#/$defs/…` would point to nothing inside an OpenAPI document."""
+    schema = model.model_json_schema()
+    definitions = schema.pop("$defs", {})
+
+    def whole(node: Any) -> Any:
+        if isinstance(node, dict):
+            if "$ref" in node:
+                return whole(definitions[node["$ref"].rpartition("/")[2]])
+            return {key: whole(value) for key, value in node.items()}
+        return [whole(each) for each in node] if isinstance(node, list) else node
+
+    found: dict[str, Any] = whole(schema)
+    return found
 
 
 _MEANINGS = {
@@ -340,7 +356,7 @@ _REQUEST: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            "application/json": {"schema": EnquiryForm.model_json_schema()},
+            "application/json": {"schema": _schema(EnquiryForm)},
             "message/rfc822": {"schema": {"type": "string", "format": "binary"}},
         },
     },

@@ -13,6 +13,8 @@ from shared.settings import ServiceSettings
 
 
 class IntakeSettings(ServiceSettings):
+    """Intake: accepts enquiries by SMTP, LMTP and HTTP."""
+
     model_config = SettingsConfigDict(env_prefix="INTAKE_")
 
     recipients: frozenset[str] = Field(

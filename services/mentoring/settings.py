@@ -9,6 +9,8 @@ from shared.settings import ServiceSettings
 
 
 class MentoringSettings(ServiceSettings):
+    """Mentoring: books sessions."""
+
     model_config = SettingsConfigDict(env_prefix="MENTORING_")
 
     mentors: Path = Field(description="the mentors file: expertise, weekly hours, rules")

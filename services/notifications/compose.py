@@ -83,12 +83,15 @@ def _environment() -> Environment:
 
 def _templates() -> dict[str, tuple[Template, Template, Template]]:
     environment = _environment()
+
+    def load(name: str) -> Template:
+        template = environment.get_template(name)
+        # Jinja2 (3.1) copies these for every mail, and copying the ChainMap they are is a fifth of a mail.
+        template.globals = dict(template.globals)
+        return template
+
     return {
-        name: (
-            environment.get_template(f"{name}.subject.j2"),
-            environment.get_template(f"{name}.txt.j2"),
-            environment.get_template(f"{name}.html.j2"),
-        )
+        name: (load(f"{name}.subject.j2"), load(f"{name}.txt.j2"), load(f"{name}.html.j2"))
         for name in TEMPLATE_VERSIONS
     }
 

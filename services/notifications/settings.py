@@ -14,6 +14,8 @@ from shared.settings import ServiceSettings
 
 
 class NotificationsSettings(ServiceSettings):
+    """Notifications: every mail that leaves."""
+
     model_config = SettingsConfigDict(env_prefix="NOTIFICATIONS_")
 
     programme_name: str = "Mutuals Support Programme"

@@ -33,14 +33,15 @@ class Candidate(BaseModel):
 class Decision(BaseModel):
     """A decision with everything it rests on.
 
-    `reason` is a stable code and `why` one plain sentence. `guess` is where the rules would send it, also
-    when the case is held. `facts` are offsets and words, never the text itself. `window` names the
-    application window the enquiry came in, or is None.
+    `model` is the id of the model that had a say, if any. `reason` is a stable code and `why` one plain
+    sentence. `guess` is where it would go, also when the case is held. `facts` are offsets and words, never
+    the text itself. `window` names the application window the enquiry came in, or is None.
     """
 
     model_config = ConfigDict(frozen=True)
 
     rules_version: str
+    model: str | None = None
     reason: str
     why: str
     guess: Guess
@@ -126,7 +127,9 @@ def route(case: Case | None, event: EnquiryReceived, programme: Programme, now: 
         return _again(case) if case.heard == event.id else Kept(case)
     enquiry = event.data
     reading = read(
-        Mail(enquiry.subject, enquiry.text, enquiry.sender.name, enquiry.sender.address), programme.rules
+        Mail(enquiry.subject, enquiry.text, enquiry.sender.name, enquiry.sender.address),
+        programme.rules,
+        programme.model,
     )
     window = programme.window_at(enquiry.accepted_at)
     reason, why = reading.reason, reading.says
@@ -164,6 +167,7 @@ def route(case: Case | None, event: EnquiryReceived, programme: Programme, now: 
             partner=partner,
             decision=Decision(
                 rules_version=programme.rules.version,
+                model=reading.model,
                 reason=reason,
                 why=why,
                 guess=reading.guess,

@@ -60,7 +60,7 @@ def judge(records: list[dict[str, Any]], programme: Programme) -> list[Judged]:
     judged = []
     for record in records:
         mail = Mail(record["subject"], record["body"], record["from_name"], record["from_address"])
-        reading = read(mail, programme.rules)
+        reading = read(mail, programme.rules, programme.model)
         judged.append(
             Judged(
                 id=record["id"],
@@ -134,7 +134,11 @@ def main(
     judged = judge(records, programme)
     spent = time.process_time() - started
     typer.echo(report(judged))
-    typer.echo(f"\n{spent / max(len(judged), 1) * 1000:.2f} ms CPU a mail, rules {programme.rules.version}")
+    typer.echo(
+        f"\n{spent / max(len(judged), 1) * 1000:.2f} ms CPU a mail, "
+        f"rules {programme.rules.version}, "
+        f"model {programme.model.id if programme.model else 'none'}"
+    )
     if json_out:
         rows = [
             {"id": one.id, "decided": one.decided, "confidence": one.confidence, **one.predicted}

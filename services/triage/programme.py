@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from services.triage.classify.model import Model, ModelError, load_model
 from services.triage.classify.words import Entry, Lexicon, parse_phrase
 from shared.contracts.cloudevents import EmailAddress
 from shared.contracts.triage import Area, MentoringKind, Theme
@@ -22,6 +23,7 @@ Cue = Literal["ask", "unwanted", "covered", "second", "main"]
 AREAS: tuple[Area, ...] = get_args(Area)
 THEMES: tuple[Theme, ...] = get_args(Theme)
 MENTORING: tuple[MentoringKind, ...] = get_args(MentoringKind)
+MODEL_FILE = "model.json"
 ROUTABLE: tuple[Routable, ...] = (*AREAS, *THEMES, "mentoring")
 CUES: tuple[Cue, ...] = get_args(Cue)
 
@@ -100,6 +102,8 @@ class Scoring(Part):
     asked: Annotated[float, Field(gt=0)]
     beside_asked: float
     background: float
+    early: float = 1.0
+    late: float = 1.0
     background_limit: Annotated[float, Field(gt=0)]
     subject: float
     unwanted: float
@@ -134,7 +138,8 @@ class Both(Part):
 
 
 class DispositionRule(Part):
-    """Sends an enquiry aside when the weights of its distinct phrases reach `threshold`."""
+    """Sends an enquiry aside when the weights of its distinct phrases reach `threshold`, and where it says
+    `always`, whatever the model makes of it."""
 
     reason: Slug
     disposition: Literal["review", "out-of-scope", "auto"]
@@ -142,6 +147,7 @@ class DispositionRule(Part):
     where: tuple[Literal["subject", "sender", "own", "signature", "quoted", "small-print"], ...]
     threshold: Annotated[float, Field(gt=0)]
     urgent: bool = False
+    always: bool = False
     unless_need: float | None = None
     both_streams: float | None = None
     terms: Terms
@@ -244,6 +250,7 @@ class Programme(Part):
     partners: Annotated[tuple[Member, ...], Field(min_length=1)]
     routing: dict[Routable, Annotated[tuple[Slug, ...], Field(min_length=1)]]
     rules: Rules
+    model: Model | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> "Programme":
@@ -294,12 +301,20 @@ class Programme(Part):
 
 
 def load_programme(path: Path) -> Programme:
-    """The programme in the file at `path`. Raises ProgrammeError with every fault and its line."""
+    """The programme in the file at `path`, with the model beside it where one is published. Raises
+    ProgrammeError with every fault and its line."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ProgrammeError(f"{path}: cannot be read: {error}") from error
-    return parse_programme(text, str(path))
+    programme = parse_programme(text, str(path))
+    published = path.with_name(MODEL_FILE)
+    if not published.exists():
+        return programme
+    try:
+        return programme.model_copy(update={"model": load_model(published)})
+    except ModelError as error:
+        raise ProgrammeError(str(error)) from error
 
 
 def parse_programme(text: str, name: str) -> Programme:

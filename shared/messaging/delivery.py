@@ -18,10 +18,11 @@ from pydantic import ValidationError
 
 from shared import metrics
 from shared.clock import Clock
+from shared.logs import where
 from shared.messaging.publisher import BrokerPublisher
 from shared.messaging.topology import Topology
 from shared.store.cause import Outgoing
-from shared.store.driver import is_outage
+from shared.store.driver import is_outage, reason
 
 if TYPE_CHECKING:
     from faststream import ContextRepo
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 OUTAGE_PAUSE = 2.0
+EVIDENCE = frozenset({"x-queue", "x-error-type", "x-error", "x-failed-at"})
 
 
 class NeverValid(Exception):
@@ -68,6 +70,10 @@ class Delivery(BaseMiddleware[Any, Any]):
             else:
                 await _acknowledge(msg)
 
+    def _is_dead(self, queue: str) -> bool:
+        """Whether it comes from the dead-letter queue: there is no other to send it to, so it never gives up."""
+        return queue == self._to.topology.dead
+
     async def _take(self, call_next: Any, msg: RabbitMessage) -> None:
         """Run the handler; while the database is away, wait here: an outage uses up no attempt."""
         while True:
@@ -77,23 +83,30 @@ class Delivery(BaseMiddleware[Any, Any]):
             except Exception as error:
                 if not is_outage(error):
                     raise
-                log.warning("handler_waits_for_database", error=type(error).__name__)
+                log.warning("handler_waits_for_database", error=reason(error))
             await asyncio.sleep(OUTAGE_PAUSE)
 
     async def _retry(self, queue: str, msg: RabbitMessage, error: Exception) -> None:
-        attempt = _attempt(msg)
-        if attempt >= len(self._to.topology.tiers):
+        attempt, tiers = _attempt(msg), self._to.topology.tiers
+        if self._is_dead(queue):
+            attempt = min(attempt, len(tiers) - 1)
+        if attempt >= len(tiers):
             await self._fail(queue, msg, error)
             return
-        tier, _ = self._to.topology.tiers[attempt]
-        log.warning("message_retried", tier=tier, attempt=attempt + 1, error=_words(error)[:500])
+        tier, _ = tiers[attempt]
+        log.warning(
+            "message_retried", tier=tier, attempt=attempt + 1, error_type=type(error).__name__, where=where(error)
+        )
         metrics.retried.labels(queue, tier).inc()
-        headers = {"x-attempt": attempt + 1}
-        await self._hand_over(msg, self._to.topology.retry(tier), queue, headers)
+        kept = _evidence(msg) if self._is_dead(queue) else {}
+        await self._hand_over(msg, self._to.topology.retry(tier), queue, {**kept, "x-attempt": attempt + 1})
 
     async def _fail(self, queue: str, msg: RabbitMessage, error: Exception) -> None:
+        if self._is_dead(queue):
+            await self._retry(queue, msg, error)
+            return
         kind, words = type(error).__name__, _words(error)
-        log.error("message_failed", error_type=kind, error=words[:500], attempts=_attempt(msg) + 1)
+        log.error("message_failed", error_type=kind, where=where(error), attempts=_attempt(msg) + 1)
         metrics.failed.labels(queue, kind).inc()
         headers = {
             "x-queue": queue,
@@ -131,7 +144,7 @@ class Delivery(BaseMiddleware[Any, Any]):
 
 
 def _words(error: Exception) -> str:
-    """What went wrong, without the input: logs hold no addresses and no bodies."""
+    """What went wrong, for operators. Not for logs: an error's own words may quote what it could not handle."""
     if isinstance(error, ValidationError):
         problems = error.errors(include_input=False, include_url=False, include_context=False)
         return "; ".join(f"{'.'.join(map(str, each['loc'])) or 'body'}: {each['msg']}" for each in problems)
@@ -141,6 +154,19 @@ def _words(error: Exception) -> str:
 def identity(message_id: str | None, body: bytes) -> str:
     """A foreign message without an id would get a new one at each delivery; its content is its id."""
     return message_id or f"sha256-{hashlib.sha256(body).hexdigest()[:32]}"
+
+
+def _evidence(msg: RabbitMessage) -> dict[str, Any]:
+    """Why a message was dead-lettered, by our own headers or, where the broker did it, by its first `x-death`."""
+    headers = {name: value for name, value in msg.headers.items() if name in EVIDENCE}
+    deaths = msg.headers.get("x-death")
+    if "x-queue" not in headers and isinstance(deaths, list) and deaths:
+        death = deaths[0]
+        headers["x-queue"] = str(death.get("queue", ""))
+        headers["x-error-type"] = str(death.get("reason", ""))
+        if isinstance(time := death.get("time"), datetime):
+            headers["x-failed-at"] = (time if time.tzinfo else time.replace(tzinfo=UTC)).isoformat()
+    return headers
 
 
 def _attempt(msg: RabbitMessage) -> int:

@@ -60,13 +60,19 @@ class NotOpen(Exception):
     """The failed message is unknown, or has been replayed or discarded already."""
 
 
+class NoSuchQueue(Exception):
+    """The queue it failed in is none of this service's, or not any more: nothing could be replayed to it."""
+
+
 def keep(known: FailedMessage | None, arrived: FailedMessage) -> Kept:
     return Kept(arrived.model_copy(update={"times": known.times + 1}) if known else arrived)
 
 
-def replay(known: FailedMessage | None, operator: str) -> Replayed:
+def replay(known: FailedMessage | None, operator: str, queues: frozenset[str]) -> Replayed:
     if known is None or known.status != "open":
         raise NotOpen
+    if known.queue not in queues:
+        raise NoSuchQueue(known.queue)
     return Replayed(known.model_copy(update={"status": "replayed", "decided_by": operator}))
 
 
@@ -89,6 +95,7 @@ class FailedMessages:
             FailedMessage,
             self._announce,
             tell=lambda failed: f"{failed.status}: {failed.error_type} in {failed.queue}",
+            listed_by="state.status",
         )
 
     def _announce(self, outcome: Outcome, cause: Cause) -> Sequence[Outgoing]:
@@ -146,9 +153,12 @@ class FailedMessages:
     async def replay(self, id: str, operator: str) -> FailedMessage:
         """Send the message to its queue again, under its own id, so that an effect it has had is not had twice.
 
-        Raises `NotOpen`.
+        Raises `NotOpen`, `NoSuchQueue`.
         """
-        answer = await self._kept.apply(_command("replay", id), lambda known: replay(known, operator), id=id)
+        queues = frozenset(name for name, *_ in self._topology.queues)
+        answer = await self._kept.apply(
+            _command("replay", id), lambda known: replay(known, operator, queues), id=id
+        )
         return _state(answer)
 
     async def discard(self, id: str, operator: str, reason: str) -> FailedMessage:

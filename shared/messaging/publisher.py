@@ -27,7 +27,8 @@ class BrokerPublisher:
 
         Raises whatever went wrong: unroutable (no queue is bound), refused (a queue is full), no confirm in
         time. FastStream's own timeout does not bound a publish under a memory alarm, so `asyncio.timeout`
-        does; a publish given up so may still arrive, which consumers tell by its id.
+        does; a publish given up so may still arrive, which consumers tell by its id. A channel that closes
+        under a publish cancels it from within; that is a `ConnectionError`, not a wish of the caller's.
         """
         message = aio_pika.Message(
             entry.body,
@@ -41,10 +42,15 @@ class BrokerPublisher:
         exchange = self._exchanges.get(entry.exchange)
         if exchange is None:
             exchange = self._exchanges[entry.exchange] = RabbitExchange(entry.exchange, declare=False)
-        async with self._room:
-            started = perf_counter()
-            async with asyncio.timeout(CONFIRM_SECONDS):
+        try:
+            async with asyncio.timeout(CONFIRM_SECONDS), self._room:
+                started = perf_counter()
                 await self._broker.publish(
                     message, exchange=exchange, routing_key=entry.routing_key, mandatory=True, persist=True
                 )
-            metrics.publish_seconds.observe(perf_counter() - started)
+                metrics.publish_seconds.observe(perf_counter() - started)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise ConnectionError("the channel closed before the broker's confirm") from None

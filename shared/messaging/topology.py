@@ -79,6 +79,7 @@ class Topology:
         # The dead-letter queue first: what is dead-lettered before it exists waits minutes for it.
         dead = await queue(self.dead, durable=True, arguments=self.arguments(None) | {"x-delivery-limit": 1_000_000})
         await dead.bind(await exchange(self.dead, "fanout", durable=True))
+        await dead.bind(back, self.dead)  # a dead letter that can not be kept at once waits in a tier as well
         for tier, milliseconds in self.tiers:
             waiting = await queue(
                 self.retry(tier), durable=True, arguments=self.arguments(self.back, milliseconds)

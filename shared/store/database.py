@@ -2,23 +2,34 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
 
 import structlog
-from gridfs.errors import FileExists, NoFile
 from pydantic import BaseModel
 
 from shared.clock import Clock
 from shared.contracts.cloudevents import CloudEvent
 from shared.store.aggregates import Aggregates, Outcome, Publisher
 from shared.store.cause import Cause, Outgoing
-from shared.store.driver import Unavailable, asking, connect, files, is_outage
+from shared.store.driver import (
+    CorruptGridFile,
+    FileExists,
+    NoFile,
+    Unavailable,
+    asking,
+    connect,
+    files,
+    is_outage,
+    reason,
+)
 from shared.supervise import stop, supervise
 
 log = structlog.get_logger()
+
+FILE_ATTEMPTS, FILE_PAUSE = 20, 0.25
+"""How often, and how many seconds apart, a file that another hand is writing is looked for before it is given up."""
 
 S = TypeVar("S", bound=BaseModel)
 O = TypeVar("O", bound=Outcome[Any])  # noqa: E741
@@ -45,6 +56,7 @@ class Store:
         due: Callable[[S], datetime | None] | None = None,
         tell: Callable[[S], str] | None = None,
         remember: int = 0,
+        listed_by: str | None = None,
     ) -> Aggregates[S, O]:
         """The aggregates kept in collection `name`; see `Aggregates` for what each function gives."""
         made = Aggregates[S, O](
@@ -56,6 +68,7 @@ class Store:
             due=due,
             tell=tell,
             remember=remember,
+            listed_by=listed_by,
         )
         self._aggregates[name] = made
         return made
@@ -81,12 +94,12 @@ class Store:
             except Exception as error:
                 if not is_outage(error):
                     raise
-                log.warning("waiting_for_database", error=type(error).__name__)
+                log.warning("waiting_for_database", error=reason(error))
                 await asyncio.sleep(1)
         for name, aggregates in self._aggregates.items():
             aggregates.publish_with(publisher)
             self._tasks.append(supervise(f"{name}.commits", aggregates.run_commits, pause=0.1))
-            self._tasks.append(supervise(f"{name}.relay", aggregates.run_relay))
+            self._tasks.append(supervise(f"{name}.relay", aggregates.outbox.run_relay))
             if name in self._on_due:
                 timers = partial(aggregates.run_timers, *self._on_due[name])
                 self._tasks.append(supervise(f"{name}.timers", timers))
@@ -120,22 +133,37 @@ class Store:
 
     async def _keep_file(self, bucket: str, id: str, content: bytes) -> None:
         target = files(self._database, bucket)
+        for _ in range(FILE_ATTEMPTS):
+            try:
+                await target.upload_from_stream_with_id(id, id, content)
+                return
+            except FileExists:
+                if await self._read_file(bucket, id) == content:
+                    return
+            # The same bytes may be on their way by another hand, whose chunks must not be taken from it.
+            await asyncio.sleep(FILE_PAUSE)
+        # Nobody finished it: a crash left parts of it, which would refuse every later attempt.
+        try:
+            await target.delete(id)
+        except NoFile:
+            log.info("unfinished_file_removed", bucket=bucket)
         try:
             await target.upload_from_stream_with_id(id, id, content)
-        except FileExists:
-            if await self.read_file(bucket, id) == content:
-                return
-            # A crash left chunks without their file, which would refuse every later attempt.
-            with suppress(NoFile):
-                await target.delete(id)
-            await target.upload_from_stream_with_id(id, id, content)
+        except FileExists as error:
+            if await self._read_file(bucket, id) != content:
+                raise Unavailable("the file is being written") from error
 
     async def read_file(self, bucket: str, id: str) -> bytes | None:
+        """The bytes kept under this id, if all of them are there. Raises `Unavailable`."""
+        with asking():
+            return await self._read_file(bucket, id)
+
+    async def _read_file(self, bucket: str, id: str) -> bytes | None:
         try:
             stream = await files(self._database, bucket).open_download_stream(id)
-        except NoFile:
+            content: bytes = await stream.read()
+        except (NoFile, CorruptGridFile):
             return None
-        content: bytes = await stream.read()
         return content
 
 

@@ -11,6 +11,7 @@ from motor.motor_asyncio import (
     AsyncIOMotorDatabase,
     AsyncIOMotorGridFSBucket,
 )
+from gridfs.errors import CorruptGridFile, FileExists, NoFile
 from pymongo.errors import BulkWriteError, ConnectionFailure, OperationFailure, PyMongoError
 
 Document = dict[str, Any]
@@ -19,9 +20,32 @@ Database = AsyncIOMotorDatabase[Document]
 Collection = AsyncIOMotorCollection[Document]
 Files = AsyncIOMotorGridFSBucket
 
+__all__ = [
+    "DUPLICATE_KEY",
+    "PASSING_CODES",
+    "Client",
+    "Collection",
+    "CorruptGridFile",
+    "Database",
+    "Document",
+    "FileExists",
+    "Files",
+    "NoFile",
+    "Unavailable",
+    "asking",
+    "connect",
+    "files",
+    "is_outage",
+    "reason",
+]
+
 DUPLICATE_KEY = 11000
-# The server is going down, starting or changing primary: the same write may succeed a moment later.
-PASSING_CODES = frozenset({50, 64, 89, 91, 112, 189, 262, 10058, 10107, 11600, 11602, 13435, 13436})
+# The server is going down, starting, changing primary, cut off from its peers or out of disk, or it does not know
+# our account just now: the same write may succeed later, and no message must use up its attempts meanwhile.
+PASSING_CODES = frozenset(
+    {6, 7, 18, 50, 64, 89, 91, 100, 112, 133, 134, 189, 202, 262}
+    | {9001, 10058, 10107, 11600, 11602, 13435, 13436, 14031}
+)
 
 
 def connect(url: str, app_name: str) -> Client:
@@ -70,3 +94,9 @@ def is_outage(error: BaseException) -> bool:
     if isinstance(error, OperationFailure):
         return error.code in PASSING_CODES or error.timeout
     return isinstance(error, PyMongoError) and error.timeout
+
+
+def reason(error: BaseException) -> str:
+    """What to say of it in a log: kind and code, never the server's words, which may quote a document."""
+    code = getattr(error, "code", None)
+    return type(error).__name__ if code is None else f"{type(error).__name__} {code}"

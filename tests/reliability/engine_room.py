@@ -1,16 +1,17 @@
 """Two small services on the real engine, broker and database: what the guarantees are proved with."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import aio_pika
 import httpx
 from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, SecretStr
 
-from deploy.local.servers import Tenant
+from deploy.local.servers import Servers, Tenant, start
 from shared.contracts.cloudevents import Person
 from shared.contracts.intake import EnquiryReceived, ReceivedEnquiry
 from shared.contracts.triage import MentoringRequested, RequestedMentoring
@@ -66,6 +67,7 @@ class EngineRoom:
     """`intake` says what `triage` hears; `triage` says what `mentoring` hears; `heard` is what arrived there."""
 
     tenant: Tenant
+    log_level: Literal["info", "error"] = "error"
     heard: list[MentoringRequested] = field(default_factory=list)
     handle: Callable[[EnquiryReceived, Aggregates[Tally, Counted]], Awaitable[Any]] | None = None
     services: dict[str, Service] = field(default_factory=dict)
@@ -101,7 +103,7 @@ class EngineRoom:
             mongodb_url=SecretStr(self.tenant.mongodb_url(name)),
             operator_token=SecretStr(TOKEN),
             stop_within=5,
-            log_level="error",
+            log_level=self.log_level,
         )
         service = Service(self.hears(name), settings, tiers=TIERS)
         announce: Any = {"intake": received, "triage": requested}.get(name, lambda *_: [])
@@ -142,7 +144,18 @@ class EngineRoom:
 
 
 @asynccontextmanager
-async def engine_room(tenant: Tenant) -> AsyncIterator[EngineRoom]:
-    room = EngineRoom(tenant)
+async def engine_room(
+    tenant: Tenant, log_level: Literal["info", "error"] = "error"
+) -> AsyncIterator[EngineRoom]:
+    room = EngineRoom(tenant, log_level)
     await room.declare()
     yield room
+
+
+def stoppable(servers: Servers, folder: Path) -> Iterator[Servers]:
+    """The servers themselves where they are ours to stop, else others."""
+    if "given" not in (servers.rabbitmq.kind, servers.mongodb.kind):
+        yield servers
+        return
+    with start(folder, keep=False, environment={}) as own:
+        yield own

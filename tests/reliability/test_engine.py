@@ -2,15 +2,14 @@
 
 import asyncio
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from deploy.local.servers import Tenant
 from shared.contracts.intake import EnquiryReceived
-from shared.store import Aggregates, Already, ClaimTaken, Incoming
-from shared.store import aggregates as engine
+from shared.store import Aggregates, Already, ClaimTaken, Incoming, outbox
 from tests.conftest import eventually
 from tests.reliability.engine_room import Counted, EngineRoom, Tally, count, engine_room, received
 
@@ -76,13 +75,13 @@ async def test_two_replicas_deciding_on_one_aggregate_lose_no_update(tenant: Ten
 async def test_an_event_written_before_a_crash_is_published_after_it(
     tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "RELAY_GRACE", engine.timedelta(0))
+    monkeypatch.setattr(outbox, "RELAY_GRACE", timedelta(0))
     async with engine_room(tenant) as room:
         async with room.running("intake"):
             # The process dies after the write and before the publish: nothing it says reaches the broker.
             room.kept["intake"].publish_with(Dead())
             await room.accept("orphan")
-            assert await room.kept["intake"].outbox_lag() > 0
+            assert await room.kept["intake"].outbox.lag() > 0
         assert not room.heard
         async with room.running("intake", "triage", "mentoring"):
             await eventually(lambda: [heard.correlationid for heard in room.heard] == ["orphan"])
@@ -91,7 +90,7 @@ async def test_an_event_written_before_a_crash_is_published_after_it(
 
 
 async def _no_lag(aggregates: Aggregates[Tally, Counted]) -> bool:
-    return await aggregates.outbox_lag() == 0
+    return await aggregates.outbox.lag() == 0
 
 
 class Dead:

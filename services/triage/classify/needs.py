@@ -62,8 +62,8 @@ def _score_text(tally: Tally, page: Page, about_sender: frozenset[int], rules: R
         clause = page.clauses[number]
         if not clause.base or hit.first in about_sender:
             continue
-        points = hit.weight * clause.base
-        if (clause.unwanted_from >= 0 and hit.first >= clause.unwanted_from) or _denied(
+        points = hit.weight * clause.base * clause.place
+        if (clause.unwanted_from >= 0 and hit.first >= clause.unwanted_from) or denied(
             page.words, hit.first, clause.first
         ):
             points *= scoring.unwanted
@@ -84,7 +84,7 @@ def _score_text(tally: Tally, page: Page, about_sender: frozenset[int], rules: R
             tally.facts.append(fact_of(hit.group, page.mail.text, "text", hit, points))
 
 
-def _denied(words: Sequence[Word], position: int, first: int) -> bool:
+def denied(words: Sequence[Word], position: int, first: int) -> bool:
     """Whether the word at `position` stands under a "not" with at most fillers in between."""
     for before in range(position - 1, max(first, position - 4) - 1, -1):
         word = words[before].text
@@ -110,5 +110,5 @@ def _score_together(tally: Tally, page: Page, rules: Rules) -> None:
         one, other = (passages(name) for name in both.both)
         for times, passage in enumerate(sorted(one.keys() & other.keys())):
             clause = one[passage]
-            points = both.weight * clause.base * rules.scoring.repeated**times
+            points = both.weight * clause.base * clause.place * rules.scoring.repeated**times
             tally.add(both.need, points, asked=clause.base >= rules.scoring.asked)

@@ -9,10 +9,11 @@ from pydantic import BaseModel, ConfigDict
 
 from services.triage.classify.parts import Kind, Part, parts_of, passages_of
 from services.triage.classify.words import Hit, Word, flat, words_of
-from services.triage.programme import Rules
+from services.triage.programme import Rules, Scoring
 
 Where = Literal["subject", "sender", "text"]
 Found = Mapping[str, Sequence[Hit]]  # by field of the lexicon
+FEW_CLAUSES = 3
 LONGEST_WORDS = 200  # one endless "word" must not put a second copy of the mail into the case
 READ_CHARACTERS = 20_000  # a mail's request stands in its first pages; the bound keeps a hostile one cheap
 
@@ -62,6 +63,7 @@ class Clause:
     unwanted_from: int = -1
     second_from: int = -1
     base: float = 0.0
+    place: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ class Page:
     """A mail with what was found in it. `clause_of` gives, for each word, the clause it is in."""
 
     mail: Mail
+    scoring: Scoring
     text: str
     words: list[Word]
     clauses: list[Clause]
@@ -97,6 +100,7 @@ def open_page(mail: Mail, rules: Rules) -> Page:
     clauses, clause_of = _clauses(text, words, parts)
     page = Page(
         mail=mail,
+        scoring=rules.scoring,
         text=text,
         words=words,
         clauses=clauses,
@@ -176,6 +180,18 @@ def _weigh(clauses: list[Clause], rules: Rules, forwarded: bool) -> None:
                 clause.base = scoring.background
         elif clause.kind == "quoted" and forwarded:
             clause.base = scoring.quoted * (scoring.asked if clause.passage in asking else scoring.background)
+    _place(clauses, scoring)
+
+
+def _place(clauses: list[Clause], scoring: Scoring) -> None:
+    """Lets what stands late count more: people tell their story first and ask last."""
+    own = [clause for clause in clauses if clause.kind == "own"]
+    if len(own) > FEW_CLAUSES:
+        for place, clause in enumerate(own):
+            if place >= 0.6 * len(own):
+                clause.place = scoring.late
+            elif place < 0.25 * len(own):
+                clause.place = scoring.early
 
 
 def _bare(subject: str) -> str:

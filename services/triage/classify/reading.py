@@ -4,20 +4,31 @@ What is *asked for* counts, not the words used: a passage that asks weighs most,
 declined or already covered nothing. Pure and deterministic; no clock, no I/O.
 """
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 from pydantic import BaseModel, ConfigDict
 
+from services.triage.classify.features import features_of
+from services.triage.classify.model import Calibration, Evidence, Features, Model, Verdict
 from services.triage.classify.needs import Tally, tally_needs
-from services.triage.classify.page import Fact, Found, Mail, Page, Where, fact_of, open_page
+from services.triage.classify.page import LONGEST_WORDS, Fact, Found, Mail, Page, Where, fact_of, open_page
 from services.triage.programme import AREAS, MENTORING, THEMES, DispositionRule, Rules
 from shared.contracts.triage import Area, Disposition, MentoringKind, Stream, Theme
 
 Eligibility = Literal["eligible", "ineligible", "unclear"]
 MOST_FACTS = 12  # of one sort
+SECOND_AREA = 0.5  # how likely a further area must be to be named
+CERTAIN_AREA = 0.85  # and to be named in a mail that is not routed
+HALF_MET = 0.5
+_READS_LIKE: dict[str, str] = {
+    "review": "It reads like mail that somebody must look into or ask about before it can go anywhere.",
+    "out-of-scope": "It reads like mail that is none of the programme's business.",
+    "auto": "It reads like mail that a machine sent.",
+}
 
 _NUMBERS = {
     "two": 2,
@@ -54,10 +65,11 @@ class Guess(BaseModel):
 
 
 class Reading(BaseModel):
-    """What the rules make of a mail. `sure` says whether it may be acted on without a person.
+    """What rules and model make of a mail. `sure` says whether it may be acted on without a person.
 
-    `reason` is a stable code (`needs-match` for `route`), `says` the sentence for people, `scores` the points
-    behind the choice, and `confidence` between 0 and 1.
+    `model` is the id of the model that had a say, or None where there were only rules. `reason` is a stable
+    code (`needs-match` for `route`), `says` the sentence for people, `scores` the points behind the choice,
+    and `confidence` between 0 and 1.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -71,10 +83,30 @@ class Reading(BaseModel):
     urgency: Literal["urgent", "normal"]
     scores: dict[str, float]
     facts: tuple[Fact, ...]
+    model: str | None = None
 
 
-def read(mail: Mail, rules: Rules) -> Reading:
-    """The reading of `mail` by `rules`."""
+def read(mail: Mail, rules: Rules, model: Model | None = None) -> Reading:
+    """The reading of `mail` by `rules`, and by `model` where there is one."""
+    examined = examine(mail, rules)
+    if model is None:
+        return examined.reading
+    return weigh(examined, model.judge(examined.features), model.calibration, model.id, rules)
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What the rules alone make of a mail, and what the model gets to see of it. `asides` are the disposition
+    rules' points as shares of what decides."""
+
+    mail: Mail
+    reading: Reading
+    features: Features
+    asides: dict[str, float]
+
+
+def examine(mail: Mail, rules: Rules) -> Examined:
+    """The first half of a reading."""
     page = open_page(mail, rules)
     about = _circumstances(page)
     tally = tally_needs(page, about.places, rules)
@@ -92,7 +124,7 @@ def read(mail: Mail, rules: Rules) -> Reading:
         urgent = True
     # Every document carries its facts through each write, so only the most telling of each sort are kept.
     facts = (*_telling(aside_facts), *_telling(tally.facts), *_telling(about.facts))
-    return Reading(
+    reading = Reading(
         guess=guess,
         reason=reason,
         says=says,
@@ -103,6 +135,132 @@ def read(mail: Mail, rules: Rules) -> Reading:
         scores={name: points for name, points in {**needs, **asides}.items() if points},
         facts=facts,
     )
+    features = features_of(page, needs, tally.asked, asides, about.told())
+    return Examined(mail, reading, features, asides)
+
+
+def weigh(
+    examined: Examined, verdict: Verdict, calibration: Calibration, model: str, rules: Rules
+) -> Reading:
+    """The rules' reading weighed again with the model's verdict. What the programme marks `always` stays as
+    the rules say."""
+    ruled = examined.reading
+    facts = (*ruled.facts, *_spoken(verdict, examined))
+    rule = rules.by_reason.get(ruled.reason)
+    if rule is not None and rule.always:
+        return ruled.model_copy(update={"facts": facts, "model": model})
+    found = verdict.best("destination")
+    chances = verdict.heads["destination"]
+    guess = guess_of(found, verdict)
+    reason, says, confidence, sure = "needs-match", _sentence(guess), chances[found], False
+    eligibility = cast(Eligibility, verdict.best("eligibility"))
+    if guess.disposition == "route":
+        evidence = evidence_of(examined, verdict)
+        confidence = calibration.confidence(evidence)
+        # A fact that rules a body out is always confirmed by a person.
+        sure = (
+            confidence >= calibration.route
+            and evidence.aside < 1
+            and "ineligible" not in (eligibility, ruled.eligibility)
+        )
+    else:
+        reason, says = _why_aside(guess.disposition, examined.asides, rules)
+        if guess.disposition != "review" and eligibility == "eligible":
+            eligibility = "unclear"
+    urgent = verdict.heads["urgency"]["urgent"] >= 0.5 and guess.disposition in {"route", "review"}
+    return Reading(
+        guess=guess,
+        reason=reason,
+        says=says,
+        sure=sure,
+        confidence=round(confidence, 3),
+        eligibility=eligibility,
+        urgency="urgent" if urgent else "normal",
+        scores={
+            **ruled.scores,
+            **{f"model {label}": round(p, 3) for label, p in chances.items() if p >= 0.05},
+        },
+        facts=facts,
+        model=model,
+    )
+
+
+def evidence_of(examined: Examined, verdict: Verdict) -> Evidence:
+    """What the confidence in the model's choice rests on."""
+    chances = verdict.heads["destination"]
+    found = verdict.best("destination")
+    rival = max(chance for label, chance in chances.items() if label != found)
+    ruled = examined.reading
+    return Evidence(
+        margin=math.log((chances[found] + 1e-9) / (rival + 1e-9)),
+        agreement=label_of(ruled.guess) == found,
+        rules=ruled.confidence if label_of(ruled.guess) == found else 0.0,
+        aside=max(examined.asides.values(), default=0.0),
+    )
+
+
+def label_of(guess: Guess) -> str:
+    """The model's name for where a guess leads: a disposition, or the main need."""
+    if guess.disposition != "route":
+        return guess.disposition
+    return guess.pilot_theme or next(iter(guess.areas), None) or guess.mentoring or "review"
+
+
+def guess_of(label: str, verdict: Verdict) -> Guess:
+    """The guess that `label` stands for; further areas and mentoring come from their own heads."""
+    areas = verdict.heads["areas"]
+    likely = sorted((area for area in AREAS if areas[area] >= SECOND_AREA), key=lambda area: -areas[area])
+    if label == "review":
+        certain = tuple(area for area in likely if areas[area] >= CERTAIN_AREA)
+        return Guess(disposition="review", areas=certain)
+    if label in {"out-of-scope", "auto"}:
+        return Guess(disposition=cast(Disposition, label))
+    theme = next((theme for theme in THEMES if theme == label), None)
+    if theme:
+        return Guess(disposition="route", stream="pilot", pilot_theme=theme)
+    kind = next((kind for kind in MENTORING if kind == label), None)
+    if kind:
+        return Guess(disposition="route", stream="advice", areas=tuple(likely), mentoring=kind)
+    main = next(area for area in AREAS if area == label)
+    asked = verdict.best("mentoring")
+    return Guess(
+        disposition="route",
+        stream="advice",
+        areas=(main, *(area for area in likely if area != main)),
+        mentoring=next((kind for kind in MENTORING if kind == asked), None),
+    )
+
+
+def _why_aside(disposition: Disposition, asides: dict[str, float], rules: Rules) -> tuple[str, str]:
+    """The reason for holding a mail aside: the rule that speaks most for it, or that it reads like others."""
+    speaking = [
+        rule for rule in rules.dispositions
+        if rule.disposition == disposition and asides.get(rule.reason, 0.0) >= HALF_MET
+    ]  # fmt: skip
+    if speaking:
+        rule = max(speaking, key=lambda rule: asides[rule.reason])
+        return rule.reason, rule.says
+    return f"reads-like-{disposition}", _READS_LIKE[disposition]
+
+
+def _spoken(verdict: Verdict, examined: Examined) -> list[Fact]:
+    """The words that spoke most for the model's choice, where they stand in the text."""
+    facts = []
+    for term, counts in verdict.reasons:
+        start, end = examined.features.at.get(term, (0, 0))
+        if end:
+            words = examined.mail.text[start : min(end, start + LONGEST_WORDS)]
+            facts.append(
+                Fact(
+                    rule="model",
+                    words=words,
+                    where="text",
+                    start=start,
+                    end=start + len(words),
+                    counts=counts,
+                )
+            )
+    return facts
 
 
 def _telling(facts: list[Fact]) -> list[Fact]:
@@ -163,6 +321,15 @@ class _About:
     pressing: bool
     places: frozenset[int]
     facts: list[Fact]
+
+    def told(self) -> dict[str, bool]:
+        return {
+            "left": self.left,
+            "staff-say": self.say,
+            "doubtful": self.doubtful,
+            "relevant": self.relevant,
+            "pressing": self.pressing,
+        }
 
 
 def _circumstances(page: Page) -> _About:
