@@ -121,7 +121,9 @@ def case(
         typer.echo(f"No enquiry has the reference {reference}.", err=True)
         raise typer.Exit(1)
     lines = [
-        {"service": name, **line} for name in services.urls for line in services.ask(name, f"/story/{enquiry}")
+        {"service": name, **line}
+        for name in services.urls
+        for line in services.ask(name, f"/story/{enquiry}")
     ]
     lines.sort(key=lambda line: line["at"])
     if as_json:

@@ -9,7 +9,10 @@ duplicates = Counter("messages_already_taken", "Messages an aggregate had taken 
 retried = Counter("messages_retried", "Messages sent to a retry tier.", ["queue", "tier"])
 failed = Counter("messages_failed", "Messages dead-lettered.", ["queue", "error"])
 group_size = Histogram(
-    "commit_group_size", "Documents in one bulk write.", ["aggregate"], buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256)
+    "commit_group_size",
+    "Documents in one bulk write.",
+    ["aggregate"],
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256),
 )
 commit_seconds = Histogram("commit_seconds", "Time of one bulk write.", ["aggregate"], buckets=QUICK)
 conflicts = Counter("commit_conflicts", "Decisions made again after a stale version.", ["aggregate"])

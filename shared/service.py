@@ -127,15 +127,15 @@ class Service:
         def asyncapi() -> Any:
             return specification.to_specification().to_jsonable()
 
-        app.router.routes.append(
-            Route("/asyncapi", make_asyncapi_asgi(specification, try_it_out_path=None))
-        )
+        app.router.routes.append(Route("/asyncapi", make_asyncapi_asgi(specification, try_it_out_path=None)))
         return app
 
     def _subscribe(self, subscription: Subscription, provide: dict[str, Any]) -> None:
         parameters = list(inspect.signature(subscription.handler).parameters)[1:]
         if missing := [name for name in parameters if name not in provide]:
-            raise TypeError(f"{subscription.handler.__name__} takes {missing}, which {self.name} does not provide")
+            raise TypeError(
+                f"{subscription.handler.__name__} takes {missing}, which {self.name} does not provide"
+            )
         given = {name: provide[name] for name in parameters}
         age = metrics.enquiry_age_seconds.labels(subscription.queue)
         kind = subscription.kind
@@ -212,10 +212,13 @@ class Service:
         results = await asyncio.gather(self._ask_broker(), self.store.ping(), return_exceptions=True)
         return {
             # Not an error's own words, which name hosts: this is answered to anybody.
-            part: "ok" if result is None else str(result) if type(result) is ConnectionError else reason(result)
+            part: "ok"
+            if result is None
+            else str(result)
+            if type(result) is ConnectionError
+            else reason(result)
             for part, result in zip(("broker", "database"), results, strict=True)
         }
-
 
     async def _ask_broker(self) -> None:
         """Open a channel and close it: a round trip that nothing answers from memory.

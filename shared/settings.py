@@ -12,11 +12,14 @@ class ServiceSettings(BaseSettings):
 
     rabbitmq_url: SecretStr = Field(description="amqp(s)://user:password@host:port/vhost")
     mongodb_url: SecretStr = Field(description="mongodb://user:password@host:port/database")
-    operator_token: SecretStr = Field(description="bearer token for operators' routes: stories, failed messages")
+    operator_token: SecretStr = Field(
+        description="bearer token for operators' routes: stories, failed messages"
+    )
     http_host: str = "127.0.0.1"
     http_port: int = Field(default=8000, ge=0, le=65535, description="0 takes any free port")
     clock_offset: float = Field(
-        default=0.0, description="seconds this programme's time is ahead of the machine's; negative for the past"
+        default=0.0,
+        description="seconds this programme's time is ahead of the machine's; negative for the past",
     )
     stop_within: float = Field(default=15.0, gt=0, description="seconds for what is in hand at a stop")
     log_format: Literal["auto", "json", "console"] = "auto"
@@ -31,8 +34,12 @@ def variables(kind: type[ServiceSettings]) -> str:
     prefix = kind.model_config.get("env_prefix", "")
     lines = []
     for name, field in kind.model_fields.items():
-        default = "required" if field.is_required() else f"default {field.get_default(call_default_factory=True)}"
-        lines.append(f"  {prefix}{name.upper():<28} {field.description or ''} ({default})".replace("  (", " ("))
+        default = (
+            "required" if field.is_required() else f"default {field.get_default(call_default_factory=True)}"
+        )
+        lines.append(
+            f"  {prefix}{name.upper():<28} {field.description or ''} ({default})".replace("  (", " (")
+        )
     return "\n".join(lines)
 
 

@@ -13,7 +13,9 @@ from shared.store import Aggregates
 
 def tell(notification: Notification) -> str:
     """One line for a timeline. Addresses are left to those who may see the mail itself."""
-    line = f"{notification.content.template}: {notification.status} after {notification.attempts_made} attempts"
+    line = (
+        f"{notification.content.template}: {notification.status} after {notification.attempts_made} attempts"
+    )
     return f"{line} ({notification.failed_because})" if notification.failed_because else line
 
 
@@ -21,7 +23,7 @@ def app() -> FastAPI:
     settings = NotificationsSettings()
     service = Service(hears, settings)
     notifications: Aggregates[Notification, Outcome] = service.store.aggregates(
-        "notifications", Notification, lambda outcome, cause: [], due=due, tell=tell, remember=1_000
+        "notifications", Notification, lambda *_: [], due=due, tell=tell, remember=1_000
     )
     letterhead = settings.letterhead()
     mailer = Mailer(settings.server(), settings.limits())

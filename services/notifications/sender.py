@@ -10,7 +10,15 @@ from uuid import uuid4
 import structlog
 
 from services.notifications.compose import compose
-from services.notifications.domain import Backoff, Delivery, Letterhead, Notification, Outcome, Unsendable, record
+from services.notifications.domain import (
+    Backoff,
+    Delivery,
+    Letterhead,
+    Notification,
+    Outcome,
+    Unsendable,
+    record,
+)
 from services.notifications.smtp import Mailer
 from shared.clock import Clock
 from shared.store import Aggregates, Incoming
@@ -106,7 +114,9 @@ class Sender:
         now = self._clock()
         attempt = Incoming(f"attempt/{uuid4().hex}", "mail.attempted", notification.enquiry_id)
         answer = await self._notifications.apply(
-            attempt, lambda state: record(state or notification, delivery, now, self._backoff), id=notification.id
+            attempt,
+            lambda state: record(state or notification, delivery, now, self._backoff),
+            id=notification.id,
         )
         state = answer.state
         if state.status == "failed":

@@ -477,7 +477,7 @@ def main(
             typer.echo("its figures are for another evaluation set, so they can't be compared; see --anyway")
             worse = True
         else:
-            worse = _worse(published.measured, measured)
+            worse = worse_than(published.measured, measured)
     if worse and not anyway:
         typer.echo("not published: it would be worse")
         raise typer.Exit(1)
@@ -487,7 +487,7 @@ def main(
         typer.echo(f"published {model.id} to {path.name}")
 
 
-def _worse(before: dict[str, float], now: dict[str, float]) -> bool:
+def worse_than(before: dict[str, float], now: dict[str, float]) -> bool:
     """Whether fewer reach the right destination, or fewer of those routed alone do."""
     return any(now[name] < before.get(name, 0.0) - WORSE for name in ("destination", "routed_right"))
 

@@ -95,7 +95,11 @@ class Delivery(BaseMiddleware[Any, Any]):
             return
         tier, _ = tiers[attempt]
         log.warning(
-            "message_retried", tier=tier, attempt=attempt + 1, error_type=type(error).__name__, where=where(error)
+            "message_retried",
+            tier=tier,
+            attempt=attempt + 1,
+            error_type=type(error).__name__,
+            where=where(error),
         )
         metrics.retried.labels(queue, tier).inc()
         kept = _evidence(msg) if self._is_dead(queue) else {}

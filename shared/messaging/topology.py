@@ -77,7 +77,9 @@ class Topology:
         exchange, queue = channel.declare_exchange, channel.declare_queue
         back = await exchange(self.back, "direct", durable=True)
         # The dead-letter queue first: what is dead-lettered before it exists waits minutes for it.
-        dead = await queue(self.dead, durable=True, arguments=self.arguments(None) | {"x-delivery-limit": 1_000_000})
+        dead = await queue(
+            self.dead, durable=True, arguments=self.arguments(None) | {"x-delivery-limit": 1_000_000}
+        )
         await dead.bind(await exchange(self.dead, "fanout", durable=True))
         await dead.bind(back, self.dead)  # a dead letter that can not be kept at once waits in a tier as well
         for tier, milliseconds in self.tiers:

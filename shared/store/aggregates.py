@@ -146,7 +146,9 @@ class Aggregates(Generic[S, O]):
     async def documents(self, query: Document, limit: int = 100) -> list[Document]:
         """Whole documents, newest first, for an operator to look at. Raises `Unavailable`."""
         with asking():
-            return await self._collection.find(query).sort("updated_at", -1).limit(limit).to_list(length=limit)
+            return (
+                await self._collection.find(query).sort("updated_at", -1).limit(limit).to_list(length=limit)
+            )
 
     async def story(self, correlation_id: str) -> list[Document]:
         """What these aggregates took and said about one enquiry, oldest first."""
@@ -307,7 +309,8 @@ class Aggregates(Generic[S, O]):
         """Write the documents and clear what has been published, as one bulk; gives what was refused, by index."""
         clears = self.outbox.take_confirmed()
         operations: list[Any] = [
-            ReplaceOne({"_id": item.id, "version": item.version}, item.document, upsert=True) for item in written
+            ReplaceOne({"_id": item.id, "version": item.version}, item.document, upsert=True)
+            for item in written
         ]
         if clears:
             operations.append(clearing(clears))

@@ -55,7 +55,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_an_import_against_a_rule_is_found(report: str, importer: str, wanted: str, rule: str) -> None:
     titles = [title for title in re.findall(r"^(.+)\n-+$", report, re.MULTILINE) if rule in title]
     assert len(titles) == 1, report
-    section = re.split(r"^.+\n-+$", report.partition(titles[0])[2].lstrip("\n-"), maxsplit=1, flags=re.MULTILINE)[0]
+    section = re.split(
+        r"^.+\n-+$", report.partition(titles[0])[2].lstrip("\n-"), maxsplit=1, flags=re.MULTILINE
+    )[0]
     assert f"{importer} -> {wanted} (l." in section, section
 
 
@@ -70,9 +72,13 @@ def test_only_the_kit_speaks_to_the_broker_and_only_its_messaging_publishes() ->
         for path in modules("shared", "services")
         if any_of("faststream", imported(path)) or any_of("aio_pika", imported(path))
     }
-    assert speaking <= {"shared/service.py"} | {f"shared/messaging/{path.name}" for path in modules("shared/messaging")}
+    assert speaking <= {"shared/service.py"} | {
+        f"shared/messaging/{path.name}" for path in modules("shared/messaging")
+    }
     publishing = {
-        path.relative_to(ROOT).as_posix() for path in modules("shared", "services") if ".publish(" in path.read_text()
+        path.relative_to(ROOT).as_posix()
+        for path in modules("shared", "services")
+        if ".publish(" in path.read_text()
     }
     assert publishing == {
         "shared/messaging/publisher.py",

@@ -53,7 +53,9 @@ def test_a_service_says_in_three_lines_what_it_owns_hears_and_says(service: str)
     assert owns.startswith("Owns ")
     assert hears == told("Hears", [family(kind) for kind in heard_by(service)])
     assert says == told("Says", [family(kind) for kind in said_by(service)])
-    assert list((ROOT / "services" / service / "__init__.py").read_text().splitlines())[-1] == '"""', "and no more"
+    assert list((ROOT / "services" / service / "__init__.py").read_text().splitlines())[-1] == '"""', (
+        "and no more"
+    )
 
 
 def told(word: str, families: list[str]) -> str:
@@ -86,10 +88,21 @@ def test_only_events_py_builds_events(service: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [path for path in modules("services") if path.name in {"domain.py", "events.py"}], ids=lambda path: path.parts[-2]
+    "path",
+    [path for path in modules("services") if path.name in {"domain.py", "events.py"}],
+    ids=lambda path: path.parts[-2],
 )
 def test_decisions_have_no_clock_and_no_chance(path) -> None:  # type: ignore[no-untyped-def]
-    assert not imported(path) & {"random", "secrets", "time", "os", "socket", "asyncio", "logging", "structlog"}
+    assert not imported(path) & {
+        "random",
+        "secrets",
+        "time",
+        "os",
+        "socket",
+        "asyncio",
+        "logging",
+        "structlog",
+    }
     called = {
         node.func.attr
         for node in ast.walk(syntax(path))

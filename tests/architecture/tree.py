@@ -52,7 +52,9 @@ def kept_files() -> list[Path]:
 
 def copy_of_the_code(into: Path) -> Path:
     for folder in CODE:
-        shutil.copytree(ROOT / folder, into / folder, ignore=shutil.ignore_patterns("__pycache__", "demo", "local"))
+        shutil.copytree(
+            ROOT / folder, into / folder, ignore=shutil.ignore_patterns("__pycache__", "demo", "local")
+        )
     shutil.copy(ROOT / "pyproject.toml", into)
     return into
 

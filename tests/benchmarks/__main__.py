@@ -136,10 +136,21 @@ class Plain:
 
 def send(port: int, messages: Path, report: Path, n: int, rate: float) -> list[dict[str, Any]]:
     tag = f"{time.time_ns():x}"
-    command = ["--port", port, "--messages", messages, "--report", report, "-n", n, "--rate", rate, "--tag", tag]
-    subprocess.run(
-        [sys.executable, "-m", "tests.benchmarks.load", *map(str, command)], cwd=ROOT, check=True
-    )
+    command = [
+        "--port",
+        port,
+        "--messages",
+        messages,
+        "--report",
+        report,
+        "-n",
+        n,
+        "--rate",
+        rate,
+        "--tag",
+        tag,
+    ]
+    subprocess.run([sys.executable, "-m", "tests.benchmarks.load", *map(str, command)], cwd=ROOT, check=True)
     return [json.loads(line) for line in report.read_text().splitlines()]
 
 
@@ -282,9 +293,7 @@ def run(n: int, say: Any) -> dict[str, Any]:
             with Plain(tenant, folder, server.port, offset) as plain:
                 say(f"plain chain: {n} enquiries at full rate, then at half rate")
                 pids = {name: process.pid for name, process in plain.processes.items()}
-                result["plain"] = measure(
-                    "plain", plain.smtp_port, pids, server, folder, messages, n
-                )
+                result["plain"] = measure("plain", plain.smtp_port, pids, server, folder, messages, n)
             server.stop()
 
         with tenant_of(servers, "bench") as tenant:
@@ -298,9 +307,7 @@ def run(n: int, say: Any) -> dict[str, Any]:
                     for name, service in pipeline.services.items()
                     if service.process is not None
                 }
-                result["ours"] = measure(
-                    "ours", pipeline.smtp_port, pids, server, folder, messages, n
-                )
+                result["ours"] = measure("ours", pipeline.smtp_port, pids, server, folder, messages, n)
                 result["average_commit_group"] = groups(pipeline)
             server.stop()
         ours, plain_figures = result["ours"]["full_rate"], result["plain"]["full_rate"]
@@ -310,7 +317,14 @@ def run(n: int, say: Any) -> dict[str, Any]:
 
 def show(result: dict[str, Any], console: Console) -> None:
     table = Table(title=f"{result['n']} enquiries end to end, two mails each")
-    for column in ("", "enquiries/s", "acknowledged ms\np50 / p95 / p99", "to partner ms\np50 / p95 / p99", "lost", "doubled"):
+    for column in (
+        "",
+        "enquiries/s",
+        "acknowledged ms\np50 / p95 / p99",
+        "to partner ms\np50 / p95 / p99",
+        "lost",
+        "doubled",
+    ):
         table.add_column(column, justify="right" if column else "left")
     for chain in ("plain", "ours"):
         for label in ("full_rate", "half_rate"):

@@ -91,9 +91,13 @@ async def send_all(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--messages", type=Path, required=True, help="JSON list of messages with @MESSAGE-ID@")
+    parser.add_argument(
+        "--messages", type=Path, required=True, help="JSON list of messages with @MESSAGE-ID@"
+    )
     parser.add_argument("--report", type=Path, required=True)
     parser.add_argument("-n", type=int, default=1000)
     parser.add_argument("--rate", type=float, default=0.0, help="messages a second; 0 is as fast as it goes")
@@ -102,9 +106,7 @@ def main() -> None:
     given = parser.parse_args()
     bodies = json.loads(given.messages.read_text())
     with given.report.open("w") as report:
-        uvloop.run(
-            send_all(given.port, bodies, given.n, given.rate, given.connections, given.tag, report)
-        )
+        uvloop.run(send_all(given.port, bodies, given.n, given.rate, given.connections, given.tag, report))
 
 
 if __name__ == "__main__":

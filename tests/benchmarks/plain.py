@@ -26,9 +26,8 @@ from services.intake.arrival import arrived_mail
 from services.intake.domain import Accepted, accept
 from services.intake.events import announce as announce_received
 from services.intake.mail import Ours
-from services.notifications.compose import compose
+from services.notifications.compose import Letter, compose
 from services.notifications.domain import Letterhead, create, plan
-from services.notifications.compose import Letter
 from services.triage.domain import route
 from services.triage.events import announce as announce_routed
 from services.triage.programme import load_programme
@@ -64,7 +63,7 @@ async def publish(broker: RabbitBroker, event: CloudEvent) -> None:
 
 async def intake(broker: RabbitBroker, database: Any) -> FastStream:
     class Handler:
-        async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802
+        async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
             arrived = arrived_mail(envelope.content, via="smtp", ours=Ours(), mail_from=envelope.mail_from)
             outcome = accept(None, arrived, now())
             if not isinstance(outcome, Accepted):
@@ -77,7 +76,10 @@ async def intake(broker: RabbitBroker, database: Any) -> FastStream:
             return "250 OK"
 
     controller = UnthreadedController(
-        Handler(), hostname="127.0.0.1", port=int(os.environ["PLAIN_SMTP_PORT"]), loop=asyncio.get_running_loop()
+        Handler(),
+        hostname="127.0.0.1",
+        port=int(os.environ["PLAIN_SMTP_PORT"]),
+        loop=asyncio.get_running_loop(),
     )
     app = FastStream(broker)
 
@@ -96,7 +98,9 @@ async def triage(broker: RabbitBroker, database: Any) -> FastStream:
     async def take(event: EnquiryReceived) -> None:
         outcome = route(None, event, programme, now())
         await database.cases.insert_one({"_id": event.correlationid, **outcome.state.model_dump()})
-        for said in announce_routed(outcome, Cause(event.id, event.correlationid, event.correlationid, now())):
+        for said in announce_routed(
+            outcome, Cause(event.id, event.correlationid, event.correlationid, now())
+        ):
             await publish(broker, said)
 
     return FastStream(broker)

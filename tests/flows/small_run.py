@@ -44,7 +44,9 @@ class SmallRun:
         return list(self.database[self.tenant.database(service)][collection].find())
 
     def logs(self) -> dict[str, list[str]]:
-        return {name: (self.folder / f"{name}.log").read_text().splitlines() for name in self.pipeline.services}
+        return {
+            name: (self.folder / f"{name}.log").read_text().splitlines() for name in self.pipeline.services
+        }
 
     async def cli(self, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
         """`python -m shared.cli …` as an operator runs it."""
@@ -120,7 +122,9 @@ async def small_run(tenant: Tenant, folder: Path) -> AsyncIterator[SmallRun]:
                 await asyncio.to_thread(pipeline.start)
                 run = SmallRun(tenant, pipeline, sink, folder, operator_file, enquiries(), database)
                 await asyncio.to_thread(send, pipeline.smtp_port, run.enquiries)
-                await eventually(lambda: asyncio.to_thread(run.settled), 90, "twenty enquiries all the way through")
+                await eventually(
+                    lambda: asyncio.to_thread(run.settled), 90, "twenty enquiries all the way through"
+                )
                 yield run
             finally:
                 await asyncio.to_thread(pipeline.stop)

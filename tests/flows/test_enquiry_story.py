@@ -51,7 +51,9 @@ async def test_the_story_of_every_enquiry_is_whole_and_in_order(run: SmallRun) -
         assert lines[0]["said"] == ["enquiry.received.v1"]
         times = [datetime.fromisoformat(line["at"]) for line in lines]
         assert times == sorted(times)
-        assert all(abs((time - PROGRAMME_TIME).total_seconds()) < 3_600 for time in times), "by the programme's clock"
+        assert all(abs((time - PROGRAMME_TIME).total_seconds()) < 3_600 for time in times), (
+            "by the programme's clock"
+        )
         said = {event for line in lines for event in line["said"]}
         assert said & {"enquiry.routed.v1", "enquiry.held.v1"}
         heard = {line["took"] for line in lines if line["service"] != "intake"}
@@ -120,5 +122,6 @@ async def test_no_log_line_holds_an_address_a_body_or_a_password(run: SmallRun) 
         for line in lines:
             readable = line + json.dumps(json.loads(line), ensure_ascii=False)
             for word in private | secret:
-                assert word.lower() not in readable.lower(), f"{name}: {json.loads(line)['event']} holds {word!r}"
-
+                assert word.lower() not in readable.lower(), (
+                    f"{name}: {json.loads(line)['event']} holds {word!r}"
+                )

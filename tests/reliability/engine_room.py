@@ -133,7 +133,9 @@ class EngineRoom:
     async def accept(self, id: str) -> None:
         await self.kept["intake"].apply(Incoming(id, "mail", id), count, wait_published=False)
 
-    async def put(self, body: bytes, message_id: str | None = None, kind: str = "enquiry.received.v1") -> None:
+    async def put(
+        self, body: bytes, message_id: str | None = None, kind: str = "enquiry.received.v1"
+    ) -> None:
         """Publish bytes to intake's exchange as a stranger would, with the administrator's credentials."""
         async with (
             await aio_pika.connect(self.tenant.admin_amqp_url) as connection,

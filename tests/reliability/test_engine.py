@@ -9,14 +9,12 @@ import pytest
 
 from deploy.local.servers import Tenant
 from shared.contracts.intake import EnquiryReceived
-from shared.store import Aggregates, Already, ClaimTaken, Incoming, outbox
+from shared.store import Aggregates, Already, Cause, ClaimTaken, Incoming, outbox
 from tests.conftest import eventually
 from tests.reliability.engine_room import Counted, EngineRoom, Tally, count, engine_room, received
 
 
 def an_event(id: str) -> EnquiryReceived:
-    from shared.store import Cause
-
     cause = Cause(id, id, id, datetime(2018, 9, 24, 9, tzinfo=UTC))
     return received(Counted(Tally()), cause)[0]
 
@@ -52,7 +50,10 @@ async def test_many_messages_for_one_aggregate_lose_no_update(tenant: Tenant) ->
     async with engine_room(tenant) as room, room.running("intake"):
         tallies = room.kept["intake"]
         await asyncio.gather(
-            *(tallies.apply(Incoming(f"m{n}", "mail", "hot"), count, wait_published=False) for n in range(500))
+            *(
+                tallies.apply(Incoming(f"m{n}", "mail", "hot"), count, wait_published=False)
+                for n in range(500)
+            )
         )
         tally = await tallies.get("hot")
         assert tally is not None and tally.taken == 500
@@ -187,7 +188,9 @@ async def test_a_claim_is_held_by_one_aggregate_only(tenant: Tenant) -> None:
         async def ask(n: int) -> object:
             try:
                 return await tallies.apply(
-                    Incoming(f"m{n}", "mail", f"a{n}"), lambda _: Counted(Tally(claim="slot")), wait_published=False
+                    Incoming(f"m{n}", "mail", f"a{n}"),
+                    lambda _: Counted(Tally(claim="slot")),
+                    wait_published=False,
                 )
             except ClaimTaken as taken:
                 return taken

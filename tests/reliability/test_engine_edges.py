@@ -61,7 +61,10 @@ async def test_an_own_claim_is_never_taken_for_somebody_elses(tenant: Tenant) ->
             answers = await asyncio.gather(
                 *(
                     replicas[n % 2].apply(
-                        Incoming(f"m{n}", "mail", "one"), claiming("mine"), wait_published=False, opens=n % 3 == 0
+                        Incoming(f"m{n}", "mail", "one"),
+                        claiming("mine"),
+                        wait_published=False,
+                        opens=n % 3 == 0,
                     )
                     for n in range(200)
                 ),
@@ -105,7 +108,9 @@ async def test_a_decision_on_a_remembered_document_is_made_again_where_another_r
 
             unchanged = await here.apply(Incoming("look", "mail", "shared"), leave, wait_published=False)
             assert unchanged.state.taken in {1, 2}
-            answer = await here.apply(Incoming("third", "mail", "shared"), only_the_second, wait_published=False)
+            answer = await here.apply(
+                Incoming("third", "mail", "shared"), only_the_second, wait_published=False
+            )
             assert answer == Counted(Tally(taken=3))
 
 
@@ -217,7 +222,9 @@ async def test_a_long_absence_of_the_broker_fills_no_memory_and_loses_nothing(
         await asyncio.gather(*(room.accept(f"e{n}") for n in range(400)))
         assert len(tallies.outbox._background) <= 50
         back.set()
-        await eventually(lambda: {heard.correlationid for heard in room.heard} == {f"e{n}" for n in range(400)}, 30)
+        await eventually(
+            lambda: {heard.correlationid for heard in room.heard} == {f"e{n}" for n in range(400)}, 30
+        )
         await nothing_left(room)
 
 
@@ -257,7 +264,9 @@ async def test_a_stop_is_bounded_while_the_database_is_away(tenant: Tenant, serv
                 await asyncio.to_thread(servers.mongodb.stop)
                 event = an_event("stuck")
                 await room.put(bytes_of(event), event.id)
-                await eventually(lambda: any(each.lock.qsize for each in room.services["triage"].broker.subscribers))
+                await eventually(
+                    lambda: any(each.lock.qsize for each in room.services["triage"].broker.subscribers)
+                )
                 began = loop.time()
             assert loop.time() - began < 5 + 5, "stop_within is 5 seconds, whatever hangs"
         finally:
@@ -302,7 +311,11 @@ def test_a_service_that_waits_for_its_servers_stops_when_asked(tmp_path: Path) -
         "TRIAGE_PROGRAMME": str(ROOT / "deploy/programme/programme.yaml"),
     }
     with subprocess.Popen(
-        [sys.executable, "-m", "services.triage.app"], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "services.triage.app"],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdout is not None
         said = ""
@@ -326,7 +339,9 @@ async def test_a_consumer_comes_back_after_the_broker_closed_its_channel(tenant:
     async with engine_room(tenant) as room, room.running("triage", "mentoring"):
         subscriber: Any = room.services["triage"].broker.subscribers[0]
         channel = await subscriber._queue_obj.channel.get_underlay_channel()
-        await channel.basic_ack(999_999)  # unknown: the broker closes the channel, as it does for late answers
+        await channel.basic_ack(
+            999_999
+        )  # unknown: the broker closes the channel, as it does for late answers
         await eventually(lambda: channel.is_closed)
         event = an_event("after")
         await room.put(bytes_of(event), event.id)
@@ -483,10 +498,16 @@ async def test_no_query_as_it_is_issued_looks_at_every_document(
             await watched.command("profile", 0)
             asked = await watched["system.profile"].find({"ns": {"$not": {"$regex": "system"}}}).to_list()
     kinds = {(entry["ns"].rpartition(".")[2], entry["op"]) for entry in asked}
-    assert {(name, op) for name in ("tallies", "timed", "failed_messages") for op in ("query", "update")} <= kinds
+    assert {
+        (name, op) for name in ("tallies", "timed", "failed_messages") for op in ("query", "update")
+    } <= kinds
     scans = [(entry["ns"], entry["command"]) for entry in asked if "COLLSCAN" in entry.get("planSummary", "")]
     assert scans == []
-    sorts = [(entry["ns"], entry["command"]) for entry in asked if entry.get("hasSortStage") and entry["nreturned"] > 5]
+    sorts = [
+        (entry["ns"], entry["command"])
+        for entry in asked
+        if entry.get("hasSortStage") and entry["nreturned"] > 5
+    ]
     assert sorts == [], "many documents come in the order of an index"
 
 
@@ -544,7 +565,9 @@ async def test_no_log_line_holds_what_a_failing_handler_had_in_its_hands(
                 assert "ada@library.example" in kept["error"], "operators see the whole of it"
             await supervise.stop(loop)
         lines = [json.loads(line) for line in said.getvalue().splitlines()]
-    assert {"message_retried", "message_failed", "background_loop_failed"} <= {line["event"] for line in lines}
+    assert {"message_retried", "message_failed", "background_loop_failed"} <= {
+        line["event"] for line in lines
+    }
     assert all(line["service"] in {"triage", "mentoring"} for line in lines)
     for line in lines:
         assert "ada@library.example" not in json.dumps(line), line["event"]

@@ -34,7 +34,14 @@ async def test_a_case_is_told_as_a_table_from_its_reference(run: SmallRun) -> No
     answer = await run.cli("case", f" {reference.lower()} ")
     assert answer.returncode == 0, answer.stderr
     assert f"{reference} (enquiry {enquiry['_id']}), times in Europe/London" in answer.stdout
-    for word in ("24 Sep 2018 09:", "intake", "triage", "notifications", "message.smtp", "enquiry.received.v1"):
+    for word in (
+        "24 Sep 2018 09:",
+        "intake",
+        "triage",
+        "notifications",
+        "message.smtp",
+        "enquiry.received.v1",
+    ):
         assert word in answer.stdout
     assert answer.stderr == ""
 
@@ -48,7 +55,17 @@ async def test_a_case_is_told_as_json(run: SmallRun) -> None:
 
 
 @pytest.mark.parametrize(
-    "reference", ["MSP-AAAA-AA", "nonsense", "../metrics", "MSP-7F3K-2Q/../../metrics", "[red]x[/red]", "\x1b[2J", "?", "$ne"]
+    "reference",
+    [
+        "MSP-AAAA-AA",
+        "nonsense",
+        "../metrics",
+        "MSP-7F3K-2Q/../../metrics",
+        "[red]x[/red]",
+        "\x1b[2J",
+        "?",
+        "$ne",
+    ],
 )
 async def test_an_unknown_reference_is_an_error_in_one_line(run: SmallRun, reference: str) -> None:
     answer = await run.cli("case", "--", reference)
@@ -59,10 +76,14 @@ async def test_an_unknown_reference_is_an_error_in_one_line(run: SmallRun, refer
     assert "\x1b" not in line
 
 
-async def test_health_is_told_for_every_service_and_fails_where_one_is_away(run: SmallRun, tmp_path: Path) -> None:
+async def test_health_is_told_for_every_service_and_fails_where_one_is_away(
+    run: SmallRun, tmp_path: Path
+) -> None:
     answer = await run.cli("health")
     assert answer.returncode == 0
-    assert [line.split()[:2] for line in answer.stdout.splitlines()] == [["ok", name] for name in service_names()]
+    assert [line.split()[:2] for line in answer.stdout.splitlines()] == [
+        ["ok", name] for name in service_names()
+    ]
     there = json.loads(run.operator_file.read_text())
     there["services"]["triage"] = f"http://127.0.0.1:{free_port()}"
     file = tmp_path / "operator.json"
@@ -75,7 +96,9 @@ async def test_health_is_told_for_every_service_and_fails_where_one_is_away(run:
     assert "triage does not answer" in answer.stderr and "Traceback" not in answer.stderr
 
 
-async def test_failed_messages_are_listed_replayed_and_discarded_and_their_text_is_only_text(run: SmallRun) -> None:
+async def test_failed_messages_are_listed_replayed_and_discarded_and_their_text_is_only_text(
+    run: SmallRun,
+) -> None:
     assert (await run.cli("failed", "list")).stdout == "No failed messages.\n"
     hostile = "[red]boom[/red] [link=http://x]y[/link] \x1b[2J\x1b]0;owned\x07"
     headers = {"x-queue": "triage.enquiry-received", "x-error-type": "RuntimeError", "x-error": hostile}
@@ -129,7 +152,9 @@ async def test_a_service_that_does_not_exist_is_named_with_those_that_do(run: Sm
 
 
 @pytest.mark.parametrize("content", [None, "not json", "[]", '{"token": "x"}'])
-async def test_a_missing_or_wrong_operator_file_is_named(run: SmallRun, tmp_path: Path, content: str | None) -> None:
+async def test_a_missing_or_wrong_operator_file_is_named(
+    run: SmallRun, tmp_path: Path, content: str | None
+) -> None:
     file = tmp_path / "operator.json"
     if content is not None:
         file.write_text(content)
@@ -150,7 +175,16 @@ async def test_the_wrong_token_is_said(run: SmallRun, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [(), ("case",), ("health",), ("failed",), ("failed", "list"), ("failed", "replay"), ("failed", "discard")]
+    "command",
+    [
+        (),
+        ("case",),
+        ("health",),
+        ("failed",),
+        ("failed", "list"),
+        ("failed", "replay"),
+        ("failed", "discard"),
+    ],
 )
 async def test_every_command_explains_itself(run: SmallRun, command: tuple[str, ...]) -> None:
     answer = await run.cli(*command, "--help")

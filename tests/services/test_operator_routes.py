@@ -192,7 +192,9 @@ async def test_ready_names_the_database_while_it_is_away_and_live_stays(
         await eventually(lambda: _ready(client), 30)
 
 
-async def test_ready_names_the_broker_while_it_is_away_and_live_stays(room: EngineRoom, servers: Servers) -> None:
+async def test_ready_names_the_broker_while_it_is_away_and_live_stays(
+    room: EngineRoom, servers: Servers
+) -> None:
     async with room.client("triage") as client:
         await asyncio.to_thread(servers.rabbitmq.stop)
         try:
@@ -414,11 +416,7 @@ async def test_openapi_describes_every_route(name: str, real_app: Any) -> None:
     assert document["info"]["title"] == f"mutuals-support {name}"
     for reference in references(document):
         resolved(document, reference)
-    routes = {
-        (path, method)
-        for path, methods in document["paths"].items()
-        for method in methods
-    }
+    routes = {(path, method) for path, methods in document["paths"].items() for method in methods}
     assert {
         ("/health/live", "get"),
         ("/health/ready", "get"),
@@ -442,7 +440,9 @@ async def test_openapi_describes_every_route(name: str, real_app: Any) -> None:
 
 @pytest.mark.parametrize("name", service_names())
 async def test_asyncapi_can_be_read_in_a_browser(name: str, real_app: Any) -> None:
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(real_app(name)), base_url="http://x") as client:
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(real_app(name)), base_url="http://x"
+    ) as client:
         answer = await client.get("/asyncapi")
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/html")

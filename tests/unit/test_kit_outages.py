@@ -69,6 +69,8 @@ def test_asking_says_unavailable_for_an_outage_and_lets_the_rest_through() -> No
         raise OperationFailure("bad query", 2)
 
 
-@pytest.mark.parametrize("error", [AutoReconnect("10.0.0.7:27017"), OperationFailure("E: ada@library.example", 18)])
+@pytest.mark.parametrize(
+    "error", [AutoReconnect("10.0.0.7:27017"), OperationFailure("E: ada@library.example", 18)]
+)
 def test_the_reason_in_a_log_quotes_nobody(error: PyMongoError) -> None:
     assert reason(error) in {"AutoReconnect", "OperationFailure 18"}

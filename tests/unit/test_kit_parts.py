@@ -105,7 +105,11 @@ def test_a_queues_name_follows_from_the_service_and_the_event() -> None:
 
 def test_every_quorum_queue_can_push_back_and_none_can_loop_for_ever() -> None:
     topology = Topology.of(Hears("example"))
-    for arguments in (topology.arguments(None), topology.arguments("example.dead"), topology.arguments("x", 5_000)):
+    for arguments in (
+        topology.arguments(None),
+        topology.arguments("example.dead"),
+        topology.arguments("x", 5_000),
+    ):
         assert arguments["x-queue-type"] == "quorum"
         assert arguments["x-overflow"] == "reject-publish"
         assert arguments["x-delivery-limit"] == 20
@@ -122,7 +126,9 @@ def test_a_message_without_an_id_is_known_by_its_content() -> None:
 
 
 def test_deciding_twice_says_the_same_event_and_others_say_others() -> None:
-    data = RequestedMentoring(reference="MSP-7F3K-2Q", kind="one-to-one", mentee=Person(address="a@b.example"))
+    data = RequestedMentoring(
+        reference="MSP-7F3K-2Q", kind="one-to-one", mentee=Person(address="a@b.example")
+    )
 
     def event(message: str = "m", aggregate: str = "a", nth: int = 0) -> str:
         return Cause(message, "c", aggregate, NOW).event(MentoringRequested, data, nth).id
@@ -132,7 +138,9 @@ def test_deciding_twice_says_the_same_event_and_others_say_others() -> None:
 
 
 def test_an_events_body_says_nothing_of_what_is_not_there() -> None:
-    data = RequestedMentoring(reference="MSP-7F3K-2Q", kind="one-to-one", mentee=Person(address="a@b.example"))
+    data = RequestedMentoring(
+        reference="MSP-7F3K-2Q", kind="one-to-one", mentee=Person(address="a@b.example")
+    )
     outgoing = Outgoing.of(Cause("m", "c", "a", NOW).event(MentoringRequested, data))
     assert "acceptedat" not in json.loads(outgoing.body)
     assert (outgoing.exchange, outgoing.routing_key) == ("triage", "mentoring.requested.v1")
