@@ -9,7 +9,7 @@ from functools import lru_cache
 from itertools import pairwise
 
 from services.triage.classify.model import Features
-from services.triage.classify.needs import denied
+from services.triage.classify.needs import FILLERS, NOT, denied
 from services.triage.classify.page import Page
 from services.triage.classify.words import flat, words_of
 
@@ -71,29 +71,35 @@ def _put_all(block: dict[str, float], terms: list[str]) -> None:
 def _words(found: Features, page: Page) -> None:
     text, asked, pairs = found.terms["text"], found.terms["asked"], found.terms["pairs"]
     declined, around = found.terms["declined"], found.terms["around"]
-    scoring = page.scoring
+    scoring, words = page.scoring, page.words
     weights = {scoring.asked: _ASKED, scoring.beside_asked: _BESIDE}
-    before = ""
-    for position, word in enumerate(page.words):
-        clause = page.clauses[page.clause_of[position]]
-        term = stem(word.text)
+    for clause in page.clauses:
         if not clause.base:
-            around[term] = 1.0
-        elif (0 <= clause.unwanted_from <= position) or denied(page.words, position, clause.first):
-            declined[term] = 1.0
-        else:
-            weight = weights.get(clause.base, _BACKGROUND) * clause.place
-            if position > clause.first and before:
-                pair = f"{before} {term}"
-                pairs[pair] = max(weight, pairs.get(pair, 0.0))
-            if clause.covered:
-                weight *= _COVERED
-            if weight > text.get(term, 0.0):
-                text[term] = weight
-                found.at[term] = (word.start, word.end)
-            if clause.base >= scoring.asked:
-                asked[term] = 1.0
-        before = term
+            for word in words[clause.first : clause.last + 1]:
+                around[stem(word.text)] = 1.0
+            continue
+        full = weights.get(clause.base, _BACKGROUND) * clause.place
+        part = full * _COVERED if clause.covered else full
+        asks = clause.base >= scoring.asked
+        before = said = ""
+        for position in range(clause.first, clause.last + 1):
+            word = words[position]
+            term = stem(word.text)
+            if 0 <= clause.unwanted_from <= position or (
+                (said in NOT or said in FILLERS) and denied(words, position, clause.first)
+            ):
+                declined[term] = 1.0
+            else:
+                if before:
+                    pair = f"{before} {term}"
+                    if full > pairs.get(pair, 0.0):
+                        pairs[pair] = full
+                if part > text.get(term, 0.0):
+                    text[term] = part
+                    found.at[term] = (word.start, word.end)
+                if asks:
+                    asked[term] = 1.0
+            before, said = term, word.text
 
 
 def _points(

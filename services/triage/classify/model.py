@@ -8,12 +8,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
+from operator import mul
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 FORMAT = 1
+EXPLAINS = frozenset({"text", "asked"})  # blocks whose words can be shown in the text
 INDEPENDENT = frozenset({"areas"})  # heads whose labels don't exclude each other
 SCALE = 100  # weights are whole hundredths: the file stays small and the same on every machine
 
@@ -123,22 +126,31 @@ class Model(BaseModel):
 
     def judge(self, features: Features) -> Verdict:
         """The probability of every label, and the words that spoke most for the chosen destination."""
-        totals = [float(bias) for bias in self.bias]
+        factors: list[float] = []
+        rows: list[Row] = []
         used: list[tuple[str, float, Row]] = []
         for block, terms in features.terms.items():
-            rows = self.terms.get(block, {})
-            known = [(term, value * row[0], row) for term, value in terms.items() if (row := rows.get(term))]
+            table = self.terms.get(block)
+            if not table:
+                continue
+            known = [(term, value * row[0], row) for term, value in terms.items() if (row := table.get(term))]
             length = math.sqrt(sum(value * value for _, value, _ in known))
             if not length:
                 continue
-            for term, value, row in known:
-                share = value / length
-                totals = [total + share * weight for total, weight in zip(totals, row[1:], strict=True)]
-                if block in {"text", "asked"}:
-                    used.append((term, share, row))
+            shares = [(term, value / length, row) for term, value, row in known]
+            factors.extend(share for _, share, _ in shares)
+            rows.extend(row for _, _, row in shares)
+            if block in EXPLAINS:
+                used.extend(shares)
         for name, value in features.points.items():
             if value and (row := self.points.get(name)):
-                totals = [total + value * weight for total, weight in zip(totals, row, strict=True)]
+                factors.append(value)
+                rows.append((0, *row))
+        # Summed output by output, which keeps the inner loop out of the interpreter.
+        columns = islice(zip(*rows, strict=True), 1, None)
+        totals = [float(bias) for bias in self.bias]
+        for output, column in enumerate(columns):
+            totals[output] += sum(map(mul, factors, column))
         heads = {
             head: dict(zip(labels, _chances(head, totals[slice(*self._places[head])]), strict=True))
             for head, labels in self.heads.items()

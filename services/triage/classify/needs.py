@@ -7,8 +7,8 @@ from services.triage.classify.page import Clause, Fact, Page, fact_of
 from services.triage.classify.words import Word
 from services.triage.programme import AREAS, MENTORING, THEMES, Rules
 
-_NOT = frozenset({"not", "isn't", "aren't", "wasn't", "nor", "never", "without"})
-_FILLERS = frozenset(
+NOT = frozenset({"not", "isn't", "aren't", "wasn't", "nor", "never", "without"})
+FILLERS = frozenset(
     {"a", "an", "the", "our", "any", "about", "really", "just", "so", "much", "in", "of", "for", "more"}
 )
 
@@ -88,9 +88,9 @@ def denied(words: Sequence[Word], position: int, first: int) -> bool:
     """Whether the word at `position` stands under a "not" with at most fillers in between."""
     for before in range(position - 1, max(first, position - 4) - 1, -1):
         word = words[before].text
-        if word in _NOT:
+        if word in NOT:
             return not (before + 1 < position and words[before + 1].text in {"just", "only"})
-        if word not in _FILLERS:
+        if word not in FILLERS:
             return False
     return False
 

@@ -5,13 +5,13 @@ declined or already covered nothing. Pure and deterministic; no clock, no I/O.
 """
 
 import math
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, cast
 
 from pydantic import BaseModel, ConfigDict
 
+from services.triage.classify.circumstances import About, circumstances
 from services.triage.classify.features import features_of
 from services.triage.classify.model import Calibration, Evidence, Features, Model, Verdict
 from services.triage.classify.needs import Tally, tally_needs
@@ -29,27 +29,6 @@ _READS_LIKE: dict[str, str] = {
     "out-of-scope": "It reads like mail that is none of the programme's business.",
     "auto": "It reads like mail that a machine sent.",
 }
-
-_NUMBERS = {
-    "two": 2,
-    "three": 3,
-    "four": 4,
-    "five": 5,
-    "six": 6,
-    "seven": 7,
-    "eight": 8,
-    "nine": 9,
-    "ten": 10,
-    "eleven": 11,
-    "twelve": 12,
-    "thirteen": 13,
-    "fourteen": 14,
-}
-_DAYS_AWAY = re.compile(
-    r"\b(\d{1,2}|"
-    + "|".join(_NUMBERS)
-    + r")\s+(?:working\s+)?days?\s+(?:away|from|left|to go|time|until|before|to\s)"
-)
 
 
 class Guess(BaseModel):
@@ -108,7 +87,7 @@ class Examined:
 def examine(mail: Mail, rules: Rules) -> Examined:
     """The first half of a reading."""
     page = open_page(mail, rules)
-    about = _circumstances(page)
+    about = circumstances(page)
     tally = tally_needs(page, about.places, rules)
     needs = tally.totals(rules.scoring.background_limit)
 
@@ -272,7 +251,7 @@ _ASKS_NOTHING = frozenset({"automatic", "job-application", "sales", "spam", "mis
 
 
 def _asides(
-    page: Page, needs: dict[str, float], about: "_About", rules: Rules
+    page: Page, needs: dict[str, float], about: About, rules: Rules
 ) -> tuple[dict[str, float], list[Fact]]:
     """Points of every disposition rule, as shares of its threshold (1 decides), and the words behind them."""
     places: tuple[tuple[str, Where, Found], ...] = (
@@ -310,67 +289,6 @@ def _applies(rule: DispositionRule, needs: dict[str, float]) -> bool:
     return True
 
 
-@dataclass(slots=True)
-class _About:
-    """What a mail states of its sender. `places` are the positions of the words that say so."""
-
-    left: bool
-    say: bool
-    doubtful: bool
-    relevant: bool
-    pressing: bool
-    places: frozenset[int]
-    facts: list[Fact]
-
-    def told(self) -> dict[str, bool]:
-        return {
-            "left": self.left,
-            "staff-say": self.say,
-            "doubtful": self.doubtful,
-            "relevant": self.relevant,
-            "pressing": self.pressing,
-        }
-
-
-def _circumstances(page: Page) -> _About:
-    """Origin, staff's say and haste from stated facts. Quoted mail states nothing about the sender."""
-    facts: list[Fact] = []
-    told: dict[str, bool] = {}
-    places: set[int] = set()
-    for name in ("left", "staff-say", "doubtful", "relevant", "urgency", "not-urgent"):
-        told[name] = name in {"urgency", "relevant"} and bool(page.in_subject.get(name))
-        for hit in page.in_text.get(name, ()):
-            kind = page.clause(hit).kind
-            if kind == "own" or (kind in {"signature", "quoted"} and name == "relevant"):
-                told[name] = True
-                facts.append(fact_of(name, page.mail.text, "text", hit, 1.0))
-                if name in {"left", "staff-say"}:
-                    places.update(range(hit.first, hit.last + 1))
-    for match in _DAYS_AWAY.finditer(page.text):
-        number = _NUMBERS.get(match.group(1)) or int(match.group(1))
-        if number <= 14:
-            told["urgency"] = True
-            facts.append(
-                Fact(
-                    rule="urgency",
-                    words=page.mail.text[match.start() : match.end()],
-                    where="text",
-                    start=match.start(),
-                    end=match.end(),
-                    counts=1.0,
-                )
-            )
-    return _About(
-        left=told["left"],
-        say=told["staff-say"],
-        doubtful=told["doubtful"],
-        relevant=told["relevant"],
-        pressing=told["urgency"] and not told["not-urgent"],
-        places=frozenset(places),
-        facts=facts,
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class _Findings:
     """All that a choice is made from. `length` is in words."""
@@ -378,7 +296,7 @@ class _Findings:
     tally: Tally
     needs: dict[str, float]
     asides: dict[str, float]
-    about: _About
+    about: About
     length: int
 
 
