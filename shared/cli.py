@@ -125,7 +125,7 @@ def case(
         for name in services.urls
         for line in services.ask(name, f"/story/{enquiry}")
     ]
-    lines.sort(key=lambda line: line["at"])
+    lines.sort(key=lambda line: datetime.fromisoformat(line["at"]))  # as text, 07Z would come after 07.1Z
     if as_json:
         typer.echo(json.dumps({"reference": reference, "enquiry": enquiry, "story": lines}, indent=2))
         return

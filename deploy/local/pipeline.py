@@ -149,7 +149,8 @@ class Pipeline:
             self.services[name] = ServiceProcess(name, port, mine, folder / f"{name}.log")
 
     def _claim(self, preferred: int) -> int:
-        """The preferred port or another, ours until the services listen: another run may start meanwhile."""
+        """The preferred port or another, ours until `stop`: another run may start before a service listens, or
+        while one that was killed is started again, and would be sent its mail."""
         port, claim = claim_port(preferred)
         self._claims.enter_context(claim)
         return port
@@ -160,13 +161,12 @@ class Pipeline:
         Raises `DidNotStart`, or whatever `say` raised, with nothing left running.
         """
         try:
-            with self._claims:
-                asyncio.run(declare(self.tenant.admin_amqp_url, topologies()))
-                for service in self.services.values():
-                    service.start()
-                for service in self.services.values():
-                    service.wait_ready()
-                    say(f"{service.name} is ready at {service.url}")
+            asyncio.run(declare(self.tenant.admin_amqp_url, topologies()))
+            for service in self.services.values():
+                service.start()
+            for service in self.services.values():
+                service.wait_ready()
+                say(f"{service.name} is ready at {service.url}")
         except BaseException:
             self.stop()
             raise

@@ -32,8 +32,9 @@ __all__ = ["Aggregates", "Already", "ClaimTaken", "Outcome", "Publisher"]
 log = structlog.get_logger()
 
 GROUP_LIMIT = 200
-LINGER_SECONDS = 0.004
-LINGER_BELOW = 16
+CLEAR_SECONDS = 0.25  # an outbox alone may wait so long for a group to ride along with
+LINGER_SECONDS = 0.015
+LINGER_BELOW = 32
 SWEEP_SECONDS = 1.0
 PASSING_PAUSE = 0.2
 
@@ -79,6 +80,7 @@ class Aggregates(Generic[S, O]):
         self._waiting: deque[Job] = deque()
         self._wake = asyncio.Event()
         self._written_at = 0.0
+        self._linger = 0.0
         self._committing = False
         self.outbox = Outbox(collection, self._wake.set)
 
@@ -199,10 +201,10 @@ class Aggregates(Generic[S, O]):
                 # Cleared outboxes ride along with the next group; with no next group they go after a moment.
                 with suppress(TimeoutError):
                     # Not `wait_for`: before Python 3.12 it swallows a cancellation that comes as it wakes.
-                    async with asyncio.timeout(0.05 if self.outbox.has_confirmed else None):
+                    async with asyncio.timeout(CLEAR_SECONDS if self.outbox.has_confirmed else None):
                         await self._wake.wait()
-            elif len(self._waiting) < LINGER_BELOW and perf_counter() - self._written_at < LINGER_SECONDS:
-                await asyncio.sleep(LINGER_SECONDS)  # busy: a moment's wait makes one group of several
+            elif len(self._waiting) < LINGER_BELOW and perf_counter() - self._written_at < self._linger:
+                await asyncio.sleep(self._linger)  # busy: a moment's wait makes one group of several
             group = [self._waiting.popleft() for _ in range(min(len(self._waiting), GROUP_LIMIT))]
             self._committing = True
             try:
@@ -326,9 +328,11 @@ class Aggregates(Generic[S, O]):
                     self.outbox.not_cleared(id, event_ids)
                 raise
             refused = {problem["index"]: problem for problem in error.details["writeErrors"]}
-        self._written_at = perf_counter()
+        took = perf_counter() - started
+        if written:
+            self._written_at, self._linger = started + took, min(took, LINGER_SECONDS)
         metrics.group_size.labels(self.name).observe(len(operations))
-        metrics.commit_seconds.labels(self.name).observe(self._written_at - started)
+        metrics.commit_seconds.labels(self.name).observe(took)
         for id, event_ids in clears.items():
             if len(written) in refused:
                 self.outbox.not_cleared(id, event_ids)

@@ -40,8 +40,9 @@ async def test_every_enquiry_has_one_case_and_its_sender_one_answer_at_most(run:
 
 
 async def test_the_story_of_every_enquiry_is_whole_and_in_order(run: SmallRun) -> None:
+    told = [enquiry for enquiry, _ in references(run)][:5]
     for enquiry, reference in references(run):
-        answer = await run.cli("case", reference, "--json") if enquiry == first(run) else None
+        answer = await run.cli("case", reference, "--json") if enquiry in told else None
         lines = json.loads(answer.stdout)["story"] if answer else await story(run, enquiry)
         if answer:
             assert json.loads(answer.stdout)["enquiry"] == enquiry
@@ -75,7 +76,7 @@ async def story(run: SmallRun, enquiry: str) -> list[dict[str, object]]:
         for name, service in run.pipeline.services.items():
             for line in (await client.get(f"{service.url}/story/{enquiry}")).json():
                 lines.append({"service": name, **line})
-    return sorted(lines, key=lambda line: str(line["at"]))
+    return sorted(lines, key=lambda line: datetime.fromisoformat(str(line["at"])))
 
 
 async def test_every_log_line_is_json_and_says_which_service_and_what(run: SmallRun) -> None:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import aio_pika
 import httpx
@@ -122,6 +122,12 @@ class EngineRoom:
                 app = self.build(name)
                 await stack.enter_async_context(app.router.lifespan_context(app))
             yield
+
+    async def channel(self, queue: str) -> Any:
+        """The channel a queue is consumed on; to close it, acknowledge on it what was never delivered."""
+        broker = self.services[queue.partition(".")[0]].broker
+        [subscriber] = [each for each in broker.subscribers if cast("Any", each).queue.name == queue]
+        return await cast("Any", subscriber)._queue_obj.channel.get_underlay_channel()
 
     def client(self, name: str) -> httpx.AsyncClient:
         return httpx.AsyncClient(

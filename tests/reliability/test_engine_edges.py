@@ -337,8 +337,7 @@ def test_a_service_that_waits_for_its_servers_stops_when_asked(tmp_path: Path) -
 
 async def test_a_consumer_comes_back_after_the_broker_closed_its_channel(tenant: Tenant) -> None:
     async with engine_room(tenant) as room, room.running("triage", "mentoring"):
-        subscriber: Any = room.services["triage"].broker.subscribers[0]
-        channel = await subscriber._queue_obj.channel.get_underlay_channel()
+        channel = await room.channel("triage.enquiry-received")
         await channel.basic_ack(
             999_999
         )  # unknown: the broker closes the channel, as it does for late answers

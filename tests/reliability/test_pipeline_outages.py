@@ -61,7 +61,7 @@ async def test_database_killed_twice_under_load_loses_and_doubles_nothing(run: R
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
 async def test_broker_restarted_under_load_loses_and_doubles_nothing(run: Run, end: str) -> None:
-    async with run.flow(rate=25, tag=end, at_least=100):
+    async with run.flow(rate=25, tag=f"broker-{end}", at_least=100):
         await run.more_accepted(30)
         await asyncio.to_thread(getattr(run.servers.rabbitmq, end))
         await run.more_accepted(20)  # intake needs no broker to say yes
