@@ -36,7 +36,7 @@ def app() -> FastAPI:
         workers=2 * settings.connections,  # a worker also waits for its attempt to be durable
         stop_within=settings.stop_within,
     )
-    service.store.on_due("notifications", sender.offer, sender.lease)
+    service.store.on_due("notifications", sender.on_due, sender.lease)
     desk = Desk(notifications, sender, letterhead, service.clock)
     return service.app(provide={"desk": desk}, running=[sender])
 

@@ -33,12 +33,19 @@ class Desk:
         await asyncio.gather(*(self._queue(event, draft) for draft in drafts))
 
     async def _queue(self, event: CloudEvent, draft: Draft) -> None:
-        now = self._clock()
-        answer = await self._notifications.apply(
-            event, lambda state: create(state, draft, now, self._sender.lease), id=draft.id, opens=True
-        )
+        await self._sender.hold_place()
+        try:
+            now = self._clock()
+            answer = await self._notifications.apply(
+                event, lambda state: create(state, draft, now, self._sender.lease), id=draft.id, opens=True
+            )
+        except BaseException:
+            self._sender.free_place()
+            raise
         if isinstance(answer, Queued) and (leased_until := answer.state.next_attempt_at):
-            await self._sender.offer(answer.state, leased_until)
+            self._sender.take(answer.state, leased_until)
+        else:
+            self._sender.free_place()
 
 
 @hears(EnquiryReceived)

@@ -27,6 +27,7 @@ from shared.supervise import stop, supervise
 log = structlog.get_logger()
 
 MARGIN = timedelta(seconds=5)
+PLACES_A_WORKER = 4
 
 
 class Sender:
@@ -54,7 +55,9 @@ class Sender:
         self._letterhead = letterhead
         self._backoff = backoff
         self._clock = clock
-        self._waiting: asyncio.Queue[tuple[Notification, datetime]] = asyncio.Queue(workers)
+        self._waiting: asyncio.Queue[tuple[Notification, datetime]] = asyncio.Queue()
+        # Bounds the queue, and is waited for before a mail is leased: time spent waiting is not time leased.
+        self._places = asyncio.Semaphore(PLACES_A_WORKER * workers)
         self._workers = workers
         self._stop_within = stop_within
         self._tasks: list[asyncio.Task[None]] = []
@@ -73,26 +76,34 @@ class Sender:
         self._stopping = True
         while not self._waiting.empty():
             self._waiting.get_nowait()
+            self.free_place()
             self._waiting.task_done()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._waiting.join(), self._stop_within)
         await stop(*self._tasks)
         await self._mailer.close()
 
-    async def offer(self, notification: Notification, until: datetime) -> None:
-        """Take on a notification just queued, or found by the timer, which is leased to us until `until`.
+    async def hold_place(self) -> None:
+        """Wait for room: a slow mail server slows those who ask for mails, instead of filling memory. The place
+        is given back by `free_place`, or by having `take` take a notification on."""
+        await self._places.acquire()
 
-        Waits for room: a slow mail server slows those who ask for mails, instead of filling memory.
-        """
+    def free_place(self) -> None:
+        self._places.release()
+
+    def take(self, notification: Notification, until: datetime) -> None:
+        """Take a notification on, leased to us until `until`, in a place that is held."""
         # The timer finds again what waits here to be recorded, once an outage has outlasted its lease.
         if self._stopping or notification.id in self._in_hand:
+            self.free_place()
             return
         self._in_hand.add(notification.id)
-        try:
-            await self._waiting.put((notification, until))
-        except BaseException:
-            self._in_hand.discard(notification.id)
-            raise
+        self._waiting.put_nowait((notification, until))
+
+    async def on_due(self, notification: Notification, until: datetime) -> None:
+        """Take on what the timer found."""
+        await self.hold_place()
+        self.take(notification, until)
 
     async def _work(self) -> None:
         while True:
@@ -100,7 +111,10 @@ class Sender:
             try:
                 if self._clock() + timedelta(seconds=self._mailer.patience) + MARGIN <= until:
                     await self._attempt(notification)
+                else:
+                    log.warning("notification_left_to_timer", notification=notification.id)
             finally:
+                self.free_place()
                 self._in_hand.discard(notification.id)
                 self._waiting.task_done()
 

@@ -13,11 +13,13 @@ would reach nobody. For each service:
 Every name begins with the service's, so that one regular expression gives it its own and nothing else.
 """
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import aio_pika
 from aio_pika.abc import AbstractChannel
+from aiormq.exceptions import ConnectionInternalError
 from pamqp.common import FieldTable
 
 from shared.messaging.hears import Hears
@@ -26,6 +28,7 @@ RETRY_TIERS: tuple[tuple[str, int], ...] = (("5s", 5_000), ("30s", 30_000), ("5m
 """Name and milliseconds of each wait; a message out of tiers is a failed message."""
 
 QUEUE_LIMIT = 200_000
+DECLARE_ATTEMPTS = 5
 CRASH_GUARD = 20
 """Deliveries without an answer before the broker itself dead-letters; restarts count, so it is no retry counter."""
 
@@ -99,6 +102,18 @@ async def declare(url: str, topologies: Iterable[Topology]) -> None:
     Raises `aio_pika.exceptions.ChannelPreconditionFailed` where a queue exists with other arguments.
     """
     topologies = list(topologies)
+    for attempt in range(1, DECLARE_ATTEMPTS + 1):
+        try:
+            await _declare_all(url, topologies)
+            return
+        except ConnectionInternalError:
+            # A broker that is too busy to elect a quorum queue's leader in time says this and hangs up.
+            if attempt == DECLARE_ATTEMPTS:
+                raise
+        await asyncio.sleep(attempt)
+
+
+async def _declare_all(url: str, topologies: Sequence[Topology]) -> None:
     async with await aio_pika.connect(url) as connection, connection.channel() as channel:
         for topology in topologies:
             await channel.declare_exchange(topology.service, "topic", durable=True)
