@@ -74,8 +74,8 @@ def _without_quotations(_: Any, __: str, event: structlog.typing.EventDict) -> s
 
 
 def _cut(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """What libraries say in words of their own."""
-    event["event"] = _plain(str(event.get("event", "")))
+    """What libraries say in words of their own; of a long traceback its end, which says what went wrong."""
+    event["event"] = ADDRESS.sub("<address>", str(event.get("event", "")))[-WORDS:]
     return event
 
 
