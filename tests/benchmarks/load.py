@@ -43,6 +43,9 @@ class Client:
 
     async def quit(self) -> None:
         await self._say(b"QUIT", b"221")
+        self.close()
+
+    def close(self) -> None:
         self._writer.close()
 
     async def _say(self, line: bytes, expected: bytes) -> None:
@@ -53,7 +56,7 @@ class Client:
         while True:
             line = await self._reader.readline()
             if not line.startswith(code):
-                raise Refused(line.decode("latin-1"))
+                raise Refused(line.decode("latin-1") or "closed")
             if line[3:4] != b"-":
                 return
 

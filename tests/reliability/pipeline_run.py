@@ -28,6 +28,7 @@ import pymongo
 from deploy.local.pipeline import ADDRESS, OPERATORS, PROGRAMME, ROOT, Pipeline, ServiceProcess
 from deploy.local.servers import Servers, Tenant, free_port
 from services.triage.programme import load_programme
+from tests.benchmarks.load import Client, Refused
 from tests.conftest import eventually
 from tests.mailsink import Arrival, MisbehavingServer
 
@@ -68,45 +69,6 @@ def senders(n: int, tag: str) -> list[str]:
     """The addresses the first `n` of the same messages come from."""
     parsed = (message_from_bytes(message) for _, message in islice(enquiry_messages(tag), n))
     return [parseaddr(message["From"])[1] for message in parsed]
-
-
-class NotYet(Exception):
-    """Not accepted, for now: keep the message and try again."""
-
-
-class Client:
-    """One sender's connection."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self._writer = reader, writer
-
-    @classmethod
-    async def connect(cls, port: int) -> "Client":
-        client = cls(*await asyncio.open_connection("127.0.0.1", port))
-        await client._expect(b"220")
-        await client._say(b"EHLO load.example", b"250")
-        return client
-
-    async def send(self, message: bytes) -> None:
-        await self._say(b"MAIL FROM:<load@sender.example>", b"250")
-        await self._say(b"RCPT TO:<" + ADDRESS.encode() + b">", b"250")
-        await self._say(b"DATA", b"354")
-        await self._say(message + b".", b"250")
-
-    def close(self) -> None:
-        self._writer.close()
-
-    async def _say(self, line: bytes, expected: bytes) -> None:
-        self._writer.write(line + b"\r\n")
-        await self._expect(expected)
-
-    async def _expect(self, code: bytes) -> None:
-        while True:
-            line = await self._reader.readline()
-            if not line.startswith(code):
-                raise NotYet(line[:3].decode("latin-1") or "closed")
-            if line[3:4] != b"-":
-                return
 
 
 @dataclass
@@ -180,8 +142,8 @@ class Run:
                             client = await Client.connect(self.pipeline.smtp_port)
                         await client.send(message)
                         self.accepted.add(message_id)
-                    except (NotYet, OSError) as error:
-                        self.put_off[str(error) if isinstance(error, NotYet) else "refused"] += 1
+                    except (Refused, OSError) as error:
+                        self.put_off[str(error)[:3] if isinstance(error, Refused) else "refused"] += 1
                         if client is not None:
                             client.close()
                             client = None
