@@ -28,7 +28,7 @@ from starlette.routing import Route
 from shared import logs, metrics
 from shared.clock import clock
 from shared.contracts.cloudevents import CloudEvent
-from shared.messaging.delivery import Deliveries, NeverValid
+from shared.messaging.delivery import Deliveries
 from shared.messaging.failed import FailedMessages
 from shared.messaging.hears import Hears, Subscription
 from shared.messaging.mending import mend_channels
@@ -288,4 +288,4 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-__all__ = ["NeverValid", "Service", "run"]
+__all__ = ["Service", "run"]

@@ -33,10 +33,6 @@ OUTAGE_PAUSE = 2.0
 EVIDENCE = frozenset({"x-queue", "x-error-type", "x-error", "x-failed-at"})
 
 
-class NeverValid(Exception):
-    """No later attempt could take this message: its body is not the event it should be."""
-
-
 @dataclass(frozen=True, slots=True)
 class Deliveries:
     """Makes the middleware of each message; one of these serves a whole broker."""
@@ -63,7 +59,7 @@ class Delivery(BaseMiddleware[Any, Any]):
         ):
             try:
                 await self._take(call_next, msg)
-            except (NeverValid, ValidationError, UnicodeDecodeError) as error:
+            except (ValidationError, UnicodeDecodeError) as error:
                 await self._fail(queue, msg, error)
             except Exception as error:
                 await self._retry(queue, msg, error)
