@@ -6,6 +6,24 @@ in a hundred and takes thirteen times as long.
 """
 
 from services.intake.mail.identity import content_digest, mail_id
-from services.intake.mail.reading import UNKNOWN_ADDRESS, Ours, ReadMail, is_large, read
+from services.intake.mail.reading import (
+    UNKNOWN_ADDRESS,
+    Attachment,
+    FailedRecipient,
+    Ours,
+    ReadMail,
+    is_large,
+    read,
+)
 
-__all__ = ["UNKNOWN_ADDRESS", "Ours", "ReadMail", "content_digest", "is_large", "mail_id", "read"]
+__all__ = [
+    "UNKNOWN_ADDRESS",
+    "Attachment",
+    "FailedRecipient",
+    "Ours",
+    "ReadMail",
+    "content_digest",
+    "is_large",
+    "mail_id",
+    "read",
+]

@@ -25,9 +25,42 @@ NOTHING = Ours()
 
 
 @dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file that came with a message. Its bytes stay in the raw message and are never unpacked.
+
+    `name` is cleaned for showing and saving; `media_type` is what the bytes are, `claimed_type` what the
+    sender said; `size` is in bytes, decoded. `danger` says why opening it would be unsafe, or nothing.
+    """
+
+    name: str
+    media_type: str
+    claimed_type: str
+    size: int
+    sha256: str
+    danger: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FailedRecipient:
+    """One address a delivery failed for (RFC 3464 section 2.3). `permanent` is None where the report does
+    not tell; `status` is RFC 3463's (`5.1.1`), or nothing; `diagnostic` is the server's words, cleaned."""
+
+    address: str
+    permanent: bool | None = None
+    status: str = ""
+    diagnostic: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ReadMail:
-    """`sender` is whom to answer, `author` the address in From (or nothing). `parse_error` says what was
-    unreadable; the rest was read all the same."""
+    """`sender` is whom to answer, `author` the address in From (or nothing). `text` is the whole text,
+    `new_text` the same without quoted replies and signature. `parse_error` says what was unreadable; the rest
+    was read all the same; `unreadable` that nothing was.
+
+    Bounce, automatic and "asks for no answer" are three separate facts; each holds where it has evidence.
+    `bounced_message_ids` are the Message-IDs of what a bounce returned. `authenticated_domains` passed SPF,
+    DKIM or DMARC by a server whose word is trusted (RFC 8601).
+    """
 
     sender: Person
     author: str
@@ -35,8 +68,18 @@ class ReadMail:
     message_id: str
     text: str
     text_cut: bool = False
+    new_text: str = ""
+    in_reply_to: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
+    bounce_evidence: tuple[str, ...] = ()
+    failed_recipients: tuple[FailedRecipient, ...] = ()
+    bounced_message_ids: tuple[str, ...] = ()
+    automated_evidence: tuple[str, ...] = ()
     suppress_reply_evidence: tuple[str, ...] = ()
+    attachments: tuple[Attachment, ...] = ()
+    authenticated_domains: tuple[str, ...] = ()
     parse_error: str | None = None
+    unreadable: bool = False
 
 
 def is_large(raw: bytes) -> bool:
