@@ -34,6 +34,7 @@ log = structlog.get_logger()
 GROUP_LIMIT = 200
 CLEAR_SECONDS = 0.25  # an outbox alone may wait so long for a group to ride along with
 LINGER_SECONDS = 0.015
+CROWD = 4  # a smaller group shows that there is nobody worth waiting for
 LINGER_BELOW = 32
 SWEEP_SECONDS = 1.0
 PASSING_PAUSE = 0.2
@@ -330,7 +331,8 @@ class Aggregates(Generic[S, O]):
             refused = {problem["index"]: problem for problem in error.details["writeErrors"]}
         took = perf_counter() - started
         if written:
-            self._written_at, self._linger = started + took, min(took, LINGER_SECONDS)
+            self._written_at = started + took
+            self._linger = min(took, LINGER_SECONDS) if len(written) >= CROWD else 0.0
         metrics.group_size.labels(self.name).observe(len(operations))
         metrics.commit_seconds.labels(self.name).observe(took)
         for id, event_ids in clears.items():
