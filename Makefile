@@ -32,8 +32,8 @@ eval: setup ## judge labelled mails: FILE=enquiries.jsonl JSON=out.jsonl
 train: setup ## train the triage model anew; publishes what is not worse. ARGS=--dry
 	@exec $(BIN)/python -m services.triage.training $(ARGS)
 
-lock: | $(BIN)/uv ## bring uv.lock up to date with pyproject.toml
-	@$(BIN)/uv lock
+lock: setup ## bring uv.lock up to date with pyproject.toml
+	@.venv/uv/bin/uv lock
 	@deploy/bootstrap.sh
 
 format: setup ## format, and mend what ruff can
@@ -43,9 +43,6 @@ format: setup ## format, and mend what ruff can
 clean: ## remove caches and the demo's data
 	@rm -rf .local .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
-
-$(BIN)/uv:
-	@deploy/bootstrap.sh
 
 lint:
 	@$(BIN)/ruff check --quiet --output-format concise

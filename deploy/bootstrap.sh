@@ -7,6 +7,7 @@ cd "$(dirname "$0")/.."
 
 readonly venv=.venv
 readonly stamp=$venv/.ready
+readonly uv=$venv/uv/bin/uv # beside the packages, where its own sync does not remove it
 readonly broker=/usr/lib/rabbitmq/bin/rabbitmq-server
 
 say() { printf '%s\n' "$*" >&2; }
@@ -70,14 +71,14 @@ install_packages() {
     if ! "$venv/bin/python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
         make_venv
     fi
-    if ! "$venv/bin/uv" --version 2>/dev/null | grep -q "^uv $(sed -n 's/^uv==\([0-9.]*\).*/\1/p' deploy/uv-requirements.txt)\b"; then
+    if ! "$uv" --version 2>/dev/null | grep -q "^uv $(sed -n 's/^uv==\([0-9.]*\).*/\1/p' deploy/uv-requirements.txt)\b"; then
         "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$venv/bin/python" -m ensurepip >/dev/null
         say "installing uv"
-        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes \
-            --only-binary=:all: -r deploy/uv-requirements.txt
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes --upgrade \
+            --only-binary=:all: --target "$venv/uv" -r deploy/uv-requirements.txt
     fi
     say "installing the locked packages"
-    UV_PROJECT_ENVIRONMENT=$venv "$venv/bin/uv" sync --locked --quiet --python "$venv/bin/python"
+    UV_PROJECT_ENVIRONMENT=$venv "$uv" sync --locked --quiet --python "$venv/bin/python"
     wanted >"$stamp"
 }
 
