@@ -20,11 +20,9 @@ _NUMBERS = {
     "thirteen": 13,
     "fourteen": 14,
 }
-_DAYS_AWAY = re.compile(
-    r"\b(\d{1,2}|"
-    + "|".join(_NUMBERS)
-    + r")\s+(?:working\s+)?days?\s+(?:away|from|left|to go|time|until|before|to\s)"
-)
+# Begins with a plain word, which is quick to look for; the number before it is read when it is found.
+_DAYS_AWAY = re.compile(r"days?\s+(?:away|from|left|to go|time|until|before|to\s)")
+_HOW_MANY = re.compile(r"\b(\d{1,2}|" + "|".join(_NUMBERS) + r")\s+(?:working\s+)?$")
 
 
 @dataclass(slots=True)
@@ -64,15 +62,16 @@ def circumstances(page: Page) -> About:
                 if name in {"left", "staff-say"}:
                     places.update(range(hit.first, hit.last + 1))
     for match in _DAYS_AWAY.finditer(page.text):
-        number = _NUMBERS.get(match.group(1)) or int(match.group(1))
-        if number <= 14:
+        before = max(match.start() - 30, 0)
+        count = _HOW_MANY.search(page.text[before : match.start()])
+        if count and (_NUMBERS.get(count.group(1)) or int(count.group(1))) <= 14:
             told["urgency"] = True
             facts.append(
                 Fact(
                     rule="urgency",
-                    words=page.mail.text[match.start() : match.end()],
+                    words=page.mail.text[before + count.start() : match.end()],
                     where="text",
-                    start=match.start(),
+                    start=before + count.start(),
                     end=match.end(),
                     counts=1.0,
                 )

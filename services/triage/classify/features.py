@@ -50,14 +50,14 @@ def features_of(
     """The features of a mail that has been opened and tallied."""
     found = Features()
     _words(found, page)
-    subject = [stem(word.text) for word in words_of(flat(page.mail.subject))]
+    subject = [stem(word) for word in words_of(flat(page.mail.subject)).texts]
     _put_all(found.terms["subject"], subject)
     _put_all(found.terms["subject"], [" ".join(pair) for pair in pairwise(subject)])
     name = flat(page.mail.sender_address).split("@")[0]
-    _put_all(found.terms["sender"], [word.text for word in words_of(name)])
+    _put_all(found.terms["sender"], words_of(name).texts)
     _points(found.points, needs, asked, asides, facts)
     own = [clause for clause in page.clauses if clause.kind == "own"]
-    found.points["length"] = math.log1p(len(page.words)) / 5
+    found.points["length"] = math.log1p(len(page.words.texts)) / 5
     found.points["questions"] = min(3, sum(clause.question for clause in own)) / 3
     found.points["asks"] = min(8, sum(clause.asks for clause in own)) / 5
     return found
@@ -71,20 +71,19 @@ def _put_all(block: dict[str, float], terms: list[str]) -> None:
 def _words(found: Features, page: Page) -> None:
     text, asked, pairs = found.terms["text"], found.terms["asked"], found.terms["pairs"]
     declined, around = found.terms["declined"], found.terms["around"]
-    scoring, words = page.scoring, page.words
+    scoring, words = page.scoring, page.words.texts
+    stems = [stem(word) for word in words]
     weights = {scoring.asked: _ASKED, scoring.beside_asked: _BESIDE}
     for clause in page.clauses:
         if not clause.base:
-            for word in words[clause.first : clause.last + 1]:
-                around[stem(word.text)] = 1.0
+            around.update(dict.fromkeys(stems[clause.first : clause.last + 1], 1.0))
             continue
         full = weights.get(clause.base, _BACKGROUND) * clause.place
         part = full * _COVERED if clause.covered else full
         asks = clause.base >= scoring.asked
         before = said = ""
         for position in range(clause.first, clause.last + 1):
-            word = words[position]
-            term = stem(word.text)
+            term = stems[position]
             if 0 <= clause.unwanted_from <= position or (
                 (said in NOT or said in FILLERS) and denied(words, position, clause.first)
             ):
@@ -96,10 +95,10 @@ def _words(found: Features, page: Page) -> None:
                         pairs[pair] = full
                 if part > text.get(term, 0.0):
                     text[term] = part
-                    found.at[term] = (word.start, word.end)
+                    found.at[term] = (page.words.starts[position], page.words.ends[position])
                 if asks:
                     asked[term] = 1.0
-            before, said = term, word.text
+            before, said = term, words[position]
 
 
 def _points(

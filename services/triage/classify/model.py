@@ -8,8 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
-from operator import mul
+from heapq import nsmallest
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -19,6 +18,9 @@ FORMAT = 1
 EXPLAINS = frozenset({"text", "asked"})  # blocks whose words can be shown in the text
 INDEPENDENT = frozenset({"areas"})  # heads whose labels don't exclude each other
 SCALE = 100  # weights are whole hundredths: the file stays small and the same on every machine
+FINE = 1 << 20  # a term's share of its block is counted in these, so that sums are whole and exact
+LANE = 48  # bits for one output in a packed row; sums of weights below `HEAVIEST` stay within half of it
+HEAVIEST = 1 << 15
 
 # Where a word stands: in a mail's own text, in a clause that asks, in the subject, as a pair in the own text,
 # declined ("not a lawyer"), in quotes and signatures, or in the sender's address.
@@ -113,6 +115,13 @@ class Model(BaseModel):
                 raise ValueError(f"the row of {uneven!r} in {block!r} has not {width + 1} numbers")
         if len(self.bias) != width or any(len(row) != width for row in self.points.values()):
             raise ValueError(f"bias and points must have {width} numbers")
+        every = [
+            self.bias,
+            *self.points.values(),
+            *(row for rows in self.terms.values() for row in rows.values()),
+        ]
+        if any(max(row) >= HEAVIEST or min(row) <= -HEAVIEST for row in every):
+            raise ValueError(f"a weight is not below {HEAVIEST}")
         return self
 
     @cached_property
@@ -124,33 +133,39 @@ class Model(BaseModel):
             at += len(labels)
         return places
 
+    @cached_property
+    def _packed(self) -> dict[str, dict[str, tuple[int, int]]]:
+        """Per block and term, how rare it is and its weights side by side in one whole number, `LANE` bits
+        each. One multiplication then weighs a term for every output at once, eight times as fast as one by
+        one in Python."""
+        return {
+            block: {term: (row[0], _pack(row[1:])) for term, row in rows.items()}
+            for block, rows in self.terms.items()
+        }
+
+    @cached_property
+    def _packed_points(self) -> dict[str, int]:
+        return {name: _pack(row) for name, row in self.points.items()}
+
     def judge(self, features: Features) -> Verdict:
         """The probability of every label, and the words that spoke most for the chosen destination."""
-        factors: list[float] = []
-        rows: list[Row] = []
-        used: list[tuple[str, float, Row]] = []
+        total = _pack(self.bias) * FINE
+        used: list[tuple[str, str, float]] = []
         for block, terms in features.terms.items():
-            table = self.terms.get(block)
-            if not table:
-                continue
-            known = [(term, value * row[0], row) for term, value in terms.items() if (row := table.get(term))]
-            length = math.sqrt(sum(value * value for _, value, _ in known))
+            table = self._packed.get(block, {})
+            known = [
+                (term, value * row[0], row[1]) for term, value in terms.items() if (row := table.get(term))
+            ]
+            length = math.sqrt(sum([value * value for _, value, _ in known]))
             if not length:
                 continue
-            shares = [(term, value / length, row) for term, value, row in known]
-            factors.extend(share for _, share, _ in shares)
-            rows.extend(row for _, _, row in shares)
+            total += sum([round(value * FINE / length) * row for _, value, row in known])
             if block in EXPLAINS:
-                used.extend(shares)
+                used.extend((block, term, value / length) for term, value, _ in known)
         for name, value in features.points.items():
-            if value and (row := self.points.get(name)):
-                factors.append(value)
-                rows.append((0, *row))
-        # Summed output by output, which keeps the inner loop out of the interpreter.
-        columns = islice(zip(*rows, strict=True), 1, None)
-        totals = [float(bias) for bias in self.bias]
-        for output, column in enumerate(columns):
-            totals[output] += sum(map(mul, factors, column))
+            if value and (weights := self._packed_points.get(name)):
+                total += round(value * FINE) * weights
+        totals = [whole / FINE for whole in _unpack(total, len(self.bias))]
         heads = {
             head: dict(zip(labels, _chances(head, totals[slice(*self._places[head])]), strict=True))
             for head, labels in self.heads.items()
@@ -158,16 +173,32 @@ class Model(BaseModel):
         return Verdict(heads, self._reasons(totals, used))
 
     def _reasons(
-        self, totals: Sequence[float], used: list[tuple[str, float, Row]]
+        self, totals: Sequence[float], used: list[tuple[str, str, float]]
     ) -> tuple[tuple[str, float], ...]:
         """The words that set the chosen destination apart from the next one, most telling first."""
         start, end = self._places["destination"]
         first, second = sorted(range(start, end), key=lambda place: -totals[place])[:2]
         spoke: dict[str, float] = {}
-        for term, share, row in used:
+        for block, term, share in used:
+            row = self.terms[block][term]
             spoke[term] = spoke.get(term, 0.0) + share * (row[1 + first] - row[1 + second]) / SCALE
-        ranked = sorted(spoke.items(), key=lambda item: (-item[1], item[0]))
-        return tuple((term, round(points, 3)) for term, points in ranked[:6] if points > 0)
+        ranked = nsmallest(6, [(-points, term) for term, points in spoke.items() if points > 0])
+        return tuple((term, round(-points, 3)) for points, term in ranked)
+
+
+def _pack(row: Sequence[int]) -> int:
+    packed = 0
+    for weight in reversed(row):
+        packed = (packed << LANE) + weight
+    return packed
+
+
+def _unpack(packed: int, width: int) -> list[int]:
+    """The numbers `_pack` was given, or their sums. Half a lane is added to each, as negative ones borrow
+    from the next."""
+    half = 1 << (LANE - 1)
+    raised = packed + _pack([half] * width)
+    return [(raised >> (LANE * lane) & (2 * half - 1)) - half for lane in range(width)]
 
 
 def _chances(head: str, totals: Sequence[float]) -> list[float]:

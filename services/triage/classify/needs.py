@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from services.triage.classify.page import Clause, Fact, Page, fact_of
-from services.triage.classify.words import Word
 from services.triage.programme import AREAS, MENTORING, THEMES, Rules
 
 NOT = frozenset({"not", "isn't", "aren't", "wasn't", "nor", "never", "without"})
@@ -64,7 +63,7 @@ def _score_text(tally: Tally, page: Page, about_sender: frozenset[int], rules: R
             continue
         points = hit.weight * clause.base * clause.place
         if (clause.unwanted_from >= 0 and hit.first >= clause.unwanted_from) or denied(
-            page.words, hit.first, clause.first
+            page.words.texts, hit.first, clause.first
         ):
             points *= scoring.unwanted
         elif clause.covered:
@@ -75,7 +74,7 @@ def _score_text(tally: Tally, page: Page, about_sender: frozenset[int], rules: R
             points *= scoring.second
         elif clause.main:
             points *= scoring.main
-        said = (hit.group, page.words[hit.first].text)
+        said = (hit.group, page.words.texts[hit.first])
         tally.seen[said] = tally.seen.get(said, 0) + 1
         if tally.seen[said] > 1:
             points *= scoring.repeated ** (tally.seen[said] - 1)
@@ -84,12 +83,12 @@ def _score_text(tally: Tally, page: Page, about_sender: frozenset[int], rules: R
             tally.facts.append(fact_of(hit.group, page.mail.text, "text", hit, points))
 
 
-def denied(words: Sequence[Word], position: int, first: int) -> bool:
+def denied(words: Sequence[str], position: int, first: int) -> bool:
     """Whether the word at `position` stands under a "not" with at most fillers in between."""
     for before in range(position - 1, max(first, position - 4) - 1, -1):
-        word = words[before].text
+        word = words[before]
         if word in NOT:
-            return not (before + 1 < position and words[before + 1].text in {"just", "only"})
+            return not (before + 1 < position and words[before + 1] in {"just", "only"})
         if word not in FILLERS:
             return False
     return False

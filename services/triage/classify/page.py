@@ -1,14 +1,16 @@
 """A mail taken apart for the rules: its clauses, what each does, and every phrase found in it."""
 
 import re
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
 from services.triage.classify.parts import Kind, Part, parts_of, passages_of
-from services.triage.classify.words import Hit, Word, flat, words_of
+from services.triage.classify.words import Hit, Words, flat, words_of
 from services.triage.programme import Rules, Scoring
 
 Where = Literal["subject", "sender", "text"]
@@ -55,7 +57,6 @@ class Clause:
     first: int
     last: int
     listed: bool
-    colon: bool
     question: bool
     asks: bool = False
     covered: bool = False
@@ -73,7 +74,7 @@ class Page:
     mail: Mail
     scoring: Scoring
     text: str
-    words: list[Word]
+    words: Words
     clauses: list[Clause]
     clause_of: list[int]
     in_text: Found
@@ -115,24 +116,21 @@ def open_page(mail: Mail, rules: Rules) -> Page:
     return page
 
 
-def _clauses(text: str, words: Sequence[Word], parts: list[Part]) -> tuple[list[Clause], list[int]]:
+def _clauses(text: str, words: Words, parts: list[Part]) -> tuple[list[Clause], list[int]]:
     """Clauses in order, and for each word the clause it is in."""
     clauses: list[Clause] = []
     clause_of: list[int] = []
-    at = 0
+    first = 0
     for number, passage in enumerate(passages_of(text, parts)):
-        ending = text[passage.start : passage.end].rstrip()[-3:]
-        opened = -1
-        while at < len(words) and words[at].start < passage.end:
-            turns = opened >= 0 and words[at].text in _TURNS
-            if opened < 0 or turns:
-                opened = at
-                clauses.append(
-                    Clause(number, passage.kind, at, at, passage.listed, ending.endswith(":"), "?" in ending)
-                )
-            clauses[-1].last = at
-            clause_of.append(len(clauses) - 1)
-            at += 1
+        after = bisect_left(words.starts, passage.end, first)
+        if first == after:
+            continue
+        question = "?" in text[passage.start : passage.end].rstrip()[-3:]
+        turns = [at for at in range(first + 1, after) if words.texts[at] in _TURNS]
+        for begins, ends in pairwise((first, *turns, after)):
+            clause_of.extend([len(clauses)] * (ends - begins))
+            clauses.append(Clause(number, passage.kind, begins, ends - 1, passage.listed, question))
+        first = after
     return clauses, clause_of
 
 

@@ -92,7 +92,9 @@ def examine(mail: Mail, rules: Rules) -> Examined:
     needs = tally.totals(rules.scoring.background_limit)
 
     asides, aside_facts = _asides(page, needs, about, rules)
-    guess, reason, says, confidence = _choose(_Findings(tally, needs, asides, about, len(page.words)), rules)
+    guess, reason, says, confidence = _choose(
+        _Findings(tally, needs, asides, about, len(page.words.texts)), rules
+    )
     urgent = about.pressing and guess.disposition in {"route", "review"}
     eligibility: Eligibility = "eligible" if about.left and about.say and not about.doubtful else "unclear"
     if reason == "ineligible":

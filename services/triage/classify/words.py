@@ -31,19 +31,20 @@ def flat(text: str) -> str:
     return lowered.translate(_FLAT)
 
 
-class Word(NamedTuple):
-    text: str
-    start: int
-    end: int
+class Words(NamedTuple):
+    """The words of a text, and the offsets at which each starts and ends. Columns rather than one object a
+    word: every mail goes through here several times."""
+
+    texts: list[str]
+    starts: list[int]
+    ends: list[int]
 
 
-def words_of(flattened: str) -> list[Word]:
+def words_of(flattened: str) -> Words:
     """The words of a text that `flat` has gone over, with their offsets."""
-    found = []
-    for match in _WORD.finditer(flattened):
-        text = match.group()
-        found.append(Word(text.removesuffix("'s"), match.start(), match.end()))
-    return found
+    spans = [match.span() for match in _WORD.finditer(flattened)]
+    texts = [flattened[start:end].removesuffix("'s") for start, end in spans]
+    return Words(texts, [start for start, _ in spans], [end for _, end in spans])
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +59,7 @@ class Element:
         return word in self.words or (bool(self.prefixes) and word.startswith(self.prefixes))
 
 
-@dataclass(frozen=True, slots=True)
-class Phrase:
+class Phrase(NamedTuple):
     field: str
     group: str
     weight: float
@@ -67,11 +67,12 @@ class Phrase:
 
 
 class Beginning(NamedTuple):
-    """The phrases that begin with one word: by their exact second word where that must follow at once, which
-    most do and few find, and the others."""
+    """The phrases that begin with one word: those that are that word alone, those whose second word must
+    follow at once, by that word, which most do and few find, and the others."""
 
+    alone: tuple[Phrase, ...]
     by_second: dict[str, list[Phrase]]
-    others: list[Phrase]
+    others: tuple[Phrase, ...]
 
 
 class Hit(NamedTuple):
@@ -170,36 +171,43 @@ class Lexicon:
             found.extend(self._prefixed.get(word[:length], ()))
         if not found:
             return None
-        beginning = Beginning({}, [])
+        by_second: dict[str, list[Phrase]] = {}
+        others = []
         for phrase in found:
             if phrase.rest and not phrase.rest[0].gap and not phrase.rest[0].prefixes:
                 for second in phrase.rest[0].words:
-                    beginning.by_second.setdefault(second, []).append(phrase)
-            else:
-                beginning.others.append(phrase)
-        return beginning
+                    by_second.setdefault(second, []).append(phrase)
+            elif phrase.rest:
+                others.append(phrase)
+        return Beginning(tuple(phrase for phrase in found if not phrase.rest), by_second, tuple(others))
 
-    def find(self, words: Sequence[Word]) -> dict[str, list[Hit]]:
+    def find(self, words: Words) -> dict[str, list[Hit]]:
         """By field, every phrase found, in order, without those that a longer one covers."""
         found: dict[str, list[Hit]] = {}
-        for position, word in enumerate(words):
-            beginning = self._starting(word.text)
+        texts, starts, ends = words
+        for position, beginning in enumerate(map(self._starting, texts)):
             if beginning is None:
                 continue
-            second = words[position + 1].text if position + 1 < len(words) else ""
-            for phrase in (*beginning.others, *beginning.by_second.get(second, ())):
-                last = _follow(phrase.rest, words, position) if phrase.rest else position
+            alone, by_second, others = beginning
+            start = starts[position]
+            for field, group, weight, _ in alone:
+                hit = Hit(group, weight, position, position, start, ends[position])
+                found.setdefault(field, []).append(hit)
+            if by_second and position + 1 < len(texts):
+                others = (*others, *by_second.get(texts[position + 1], ()))
+            for field, group, weight, rest in others:
+                last = _follow(rest, texts, position)
                 if last >= 0:
-                    hit = Hit(phrase.group, phrase.weight, position, last, word.start, words[last].end)
-                    found.setdefault(phrase.field, []).append(hit)
+                    hit = Hit(group, weight, position, last, start, ends[last])
+                    found.setdefault(field, []).append(hit)
         return {field: _longest(hits) for field, hits in found.items()}
 
 
-def _follow(rest: tuple[Element, ...], words: Sequence[Word], position: int) -> int:
+def _follow(rest: tuple[Element, ...], words: Sequence[str], position: int) -> int:
     """The position of the last word when `rest` follows `position`, or -1. The nearest match is taken."""
     for element in rest:
         for candidate in range(position + 1, min(position + 2 + element.gap, len(words))):
-            if element.meets(words[candidate].text):
+            if element.meets(words[candidate]):
                 position = candidate
                 break
         else:
