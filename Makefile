@@ -18,7 +18,7 @@ demo: setup ## run it all on real mail; FRESH=1 starts anew, DEMO_ONCE=1 stops a
 
 test: setup ## linters, types, and every test
 	@$(PARALLEL) lint types imports
-	@$(BIN)/python -m pytest tests --ignore=tests/benchmarks $(ARGS)
+	@$(BIN)/python -m pytest tests --ignore=tests/benchmarks -n 2 --dist loadfile $(ARGS)
 
 check: setup ## the quick part of it: linters, types, unit, contract and architecture tests
 	@$(PARALLEL) lint types imports quick-tests
