@@ -15,6 +15,7 @@ from deploy.local.process import (
     Given,
     Process,
     Say,
+    Server,
     ServersError,
     claim_port,
     wait_until,
@@ -39,21 +40,17 @@ INSTALL = (
 )
 
 
-class MongoDB:
+class MongoDB(Server):
     """A database server and its administrator; `url` is the administrator's."""
 
     def __init__(self, url: str, control: Control) -> None:
         self.url = url
-        self.control = control
+        super().__init__(control)
         self._parts = urlsplit(url)
         self._client: pymongo.MongoClient[dict[str, Any]] | None = None
 
     def __repr__(self) -> str:  # never the URL: it holds a password
         return f"MongoDB({self.control.kind}, {self._parts.netloc.rpartition('@')[2]})"
-
-    @property
-    def kind(self) -> str:
-        return self.control.kind
 
     def _admin(self) -> "pymongo.MongoClient[dict[str, Any]]":
         if self._client is None:
@@ -101,23 +98,6 @@ class MongoDB:
                 return False
         self._forget_client()  # a client whose login was refused would go on saying so
         return True
-
-    def start(self) -> None:
-        """Returns when it answers again; data and port are as they were."""
-        self.control.start()
-        self.wait_ready()
-
-    def stop(self) -> None:
-        self.control.stop()
-
-    def kill(self) -> None:
-        self.control.kill()
-
-    def freeze(self) -> None:
-        self.control.freeze()
-
-    def thaw(self) -> None:
-        self.control.thaw()
 
     def close(self, *, keep: bool = True) -> None:
         self._forget_client()

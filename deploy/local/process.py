@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -118,6 +119,38 @@ def answers(port: int) -> bool:
             return True
     except OSError:
         return False
+
+
+class Server(ABC):
+    """What is there however a server is had."""
+
+    def __init__(self, control: Control) -> None:
+        self.control = control
+
+    @property
+    def kind(self) -> str:
+        return self.control.kind
+
+    @abstractmethod
+    def wait_ready(self) -> None:
+        """Return once it answers. Raises `ServersError`."""
+
+    def start(self) -> None:
+        """Returns when it answers again; data and ports are as they were."""
+        self.control.start()
+        self.wait_ready()
+
+    def stop(self) -> None:
+        self.control.stop()
+
+    def kill(self) -> None:
+        self.control.kill()
+
+    def freeze(self) -> None:
+        self.control.freeze()
+
+    def thaw(self) -> None:
+        self.control.thaw()
 
 
 def wait_until(ready: Callable[[], bool], *, seconds: float, what: str, control: Control) -> None:

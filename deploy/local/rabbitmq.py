@@ -14,6 +14,7 @@ from deploy.local.process import (
     Given,
     Process,
     Say,
+    Server,
     ServersError,
     answers,
     claim_port,
@@ -43,14 +44,14 @@ INSTALL = (
 )
 
 
-class RabbitMQ:
+class RabbitMQ(Server):
     """A broker and its administrator. `url` has no virtual host; `management_url` has no credentials."""
 
     def __init__(self, url: str, management_url: str, control: Control, tick: float = TICK_SECONDS) -> None:
         parts = urlsplit(url)
         self.url = f"{parts.scheme}://{parts.netloc}"
         self.management_url = management_url.rstrip("/")
-        self.control = control
+        super().__init__(control)
         self.tick = tick
         self._parts = parts
         self._refused_since = 0.0
@@ -66,10 +67,6 @@ class RabbitMQ:
 
     def __repr__(self) -> str:  # never the URL: it holds a password
         return f"RabbitMQ({self.control.kind}, {self._parts.hostname}:{self._parts.port or AMQP_PORT})"
-
-    @property
-    def kind(self) -> str:
-        return self.control.kind
 
     def wait_ready(self, seconds: float = START_SECONDS) -> None:
         wait_until(self._ready, seconds=seconds, what="RabbitMQ", control=self.control)
@@ -91,23 +88,6 @@ class RabbitMQ:
             )
         # The management port opens before the AMQP one.
         return answer.status_code == 200 and (self.kind == "given" or answers(self._parts.port or AMQP_PORT))
-
-    def start(self) -> None:
-        """Returns when it takes connections again; data and ports are as they were."""
-        self.control.start()
-        self.wait_ready()
-
-    def stop(self) -> None:
-        self.control.stop()
-
-    def kill(self) -> None:
-        self.control.kill()
-
-    def freeze(self) -> None:
-        self.control.freeze()
-
-    def thaw(self) -> None:
-        self.control.thaw()
 
     def close(self, *, keep: bool = True) -> None:
         self._http.close()
