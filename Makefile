@@ -5,7 +5,7 @@ BIN := .venv/bin
 PARALLEL = $(MAKE) -j2 --output-sync=target
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench eval train lock format clean lint types imports quick-tests
+.PHONY: help setup demo test check bench corpus eval train lock format clean lint types imports quick-tests
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ check: setup ## the quick part of it: linters, types, unit, contract and archite
 
 bench: setup ## measure; ARGS="--json FILE -n 2000"
 	@exec $(BIN)/python -m tests.benchmarks $(ARGS)
+
+corpus: setup ## send every file of a folder through it all: DIR=folder REPORT=file
+	@exec $(BIN)/python -m deploy.corpus $(or $(DIR),$(error say DIR=folder)) $(if $(REPORT),--report $(REPORT))
 
 eval: setup ## judge labelled mails: FILE=enquiries.jsonl JSON=out.jsonl
 	@exec $(BIN)/python -m services.triage.evaluate $(or $(FILE),deploy/demo/enquiries-dev.jsonl) $(if $(JSON),--json $(JSON))

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, Depends, HTTPException, Path, Query, Response
+from fastapi import APIRouter, Depends, HTTPException, Path, Query, Response, params
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, SecretStr
 
 from shared.messaging.failed import NoSuchQueue, NotOpen
 from shared.store.database import Unavailable
@@ -21,6 +21,9 @@ Name = Annotated[str, Field(min_length=1, max_length=100)]
 Id = Annotated[str, Path(pattern=r"^[0-9a-f-]{8,64}$")]
 Claim = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9:@#._+-]{0,199}$")]
 ANSWER_SECONDS = 10.0
+
+Guard = params.Depends
+"""A dependency that ends a request of anybody who may not make it."""
 
 
 class Replay(BaseModel):
@@ -37,7 +40,7 @@ class Discard(BaseModel):
 
 
 @asynccontextmanager
-async def _answering() -> AsyncIterator[None]:
+async def answering() -> AsyncIterator[None]:
     """What operators ask is answered in time, or with the reason why not."""
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
@@ -50,17 +53,21 @@ async def _answering() -> AsyncIterator[None]:
         raise HTTPException(503, "the database does not answer; try again") from None
 
 
-def operator_routes(service: "Service") -> APIRouter:
-    """Health and metrics for machines; for operators, with the bearer token, stories and failed messages."""
-    router = APIRouter()
+def guard(operator_token: SecretStr) -> Guard:
+    """Lets in who has the operators' token."""
     bearer = HTTPBearer()
 
     def operator(given: Annotated[HTTPAuthorizationCredentials, Depends(bearer)]) -> None:
-        token = service.settings.operator_token.get_secret_value()
-        if not hmac.compare_digest(given.credentials.encode(), token.encode()):
+        if not hmac.compare_digest(given.credentials.encode(), operator_token.get_secret_value().encode()):
             raise HTTPException(403, "this is not the operators' token")
 
-    guarded = APIRouter(dependencies=[Depends(operator)], tags=["operators"])
+    return Depends(operator)  # type: ignore[no-any-return]
+
+
+def operator_routes(service: "Service") -> APIRouter:
+    """Health and metrics for machines; for operators, with the bearer token, stories and failed messages."""
+    router = APIRouter()
+    guarded = APIRouter(dependencies=[guard(service.settings.operator_token)], tags=["operators"])
 
     @router.get("/health/live", tags=["health"])
     async def live() -> dict[str, str]:
@@ -82,14 +89,14 @@ def operator_routes(service: "Service") -> APIRouter:
     @guarded.get("/story/{correlation_id}")
     async def story(correlation_id: Id) -> list[dict[str, Any]]:
         """What this service took and said about one enquiry, oldest first."""
-        async with _answering():
+        async with answering():
             lines = [line for kept in service.store.each() for line in await kept.story(correlation_id)]
         return sorted(lines, key=lambda line: line["at"])
 
     @guarded.get("/claims/{claim}")
     async def claims(claim: Claim) -> dict[str, str]:
         """The enquiry behind something unique, such as its public reference. 404 if this service has none."""
-        async with _answering():
+        async with answering():
             for kept in service.store.each():
                 if found := await kept.claimed_by(claim):
                     return {"correlation_id": found}
@@ -98,7 +105,7 @@ def operator_routes(service: "Service") -> APIRouter:
     @guarded.get("/failed")
     async def failed(limit: Annotated[int, Query(ge=1, le=1_000)] = 100) -> list[dict[str, Any]]:
         """Messages that could not be handled and wait for an operator, newest first."""
-        async with _answering():
+        async with answering():
             messages = await service.failed.open(limit)
         return [
             {
@@ -112,14 +119,14 @@ def operator_routes(service: "Service") -> APIRouter:
     @guarded.post("/failed/{id}/replay")
     async def replay(id: Id, by: Replay) -> dict[str, str]:
         """Send the message to its queue again. 409 if it is not open, or its queue is gone."""
-        async with _answering():
+        async with answering():
             message = await service.failed.replay(id, by.operator)
         return {"status": message.status, "queue": message.queue}
 
     @guarded.post("/failed/{id}/discard")
     async def discard(id: Id, by: Discard) -> dict[str, str]:
         """Give the message up, with a reason. 409 if it is not open."""
-        async with _answering():
+        async with answering():
             message = await service.failed.discard(id, by.operator, by.reason)
         return {"status": message.status, "queue": message.queue}
 

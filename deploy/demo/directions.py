@@ -31,7 +31,7 @@ def write_operator_file(held: Folder, pipeline: Pipeline) -> Path:
 
 def directions(screen: Screen, pipeline: Pipeline, servers: Servers, books: Books, held: Folder) -> None:
     header = held.path / "web-form.header"
-    write_private(header, f"Authorization: Bearer {pipeline.web_form_token}\n")
+    write_private(header, f"Authorization: Bearer {pipeline.web_form_key}\n")
     python = Path(sys.executable)
     command = shown(python) if python.is_relative_to(ROOT) else str(python)
     default = held.path == STATE

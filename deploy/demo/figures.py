@@ -98,6 +98,17 @@ class Books:
         found = self._collection("intake", "messages").find(query, {"state.message_id": 1})
         return frozenset(document["state"]["message_id"] for document in found)
 
+    def message_ids(self) -> frozenset[str]:
+        """Intake's ids of all it keeps."""
+        found = self._collection("intake", "messages").find({}, {"_id": 1})
+        return frozenset(document["_id"] for document in found)
+
+    def failed_messages(self) -> int:
+        return sum(
+            self._collection(service, "failed_messages").count_documents({"state.status": "open"})
+            for service in self._tenant.services
+        )
+
     def standing(self) -> Standing:
         versions: dict[str, int] = {}
         waiting: dict[str, int] = {}
@@ -143,10 +154,7 @@ class Books:
                 "notifications", "notifications", "state.content.template", {"state.status": "sent"}
             ),
             mails=count_mails(mail),
-            failed_messages=sum(
-                self._collection(service, "failed_messages").count_documents({"state.status": "open"})
-                for service in self._tenant.services
-            ),
+            failed_messages=self.failed_messages(),
             left_in_queues=left_in_queues,
             seconds=round(seconds, 2),
         )

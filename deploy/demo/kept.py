@@ -33,7 +33,7 @@ class Kept(BaseModel):
     begun: datetime
     offset: float
     operator_token: str
-    web_form_token: str
+    web_form_key: str
     worked: float = 0.0
 
 

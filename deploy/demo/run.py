@@ -2,7 +2,6 @@
 
 import json
 import secrets
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -24,13 +23,13 @@ from deploy.demo.options import ROOT, Options
 from deploy.demo.screen import Screen, Watch, london, shown
 from deploy.demo.sending import send_all
 from deploy.demo.stop import Stop, Stopped
-from deploy.local.pipeline import ADDRESS, HTTP_PORT, LMTP_PORT, SMTP_PORT, DidNotStart, Pipeline, python_path
-from deploy.local.process import LOOPBACK, Process, answers, claim_port
+from deploy.local.mailserver import mail_server
+from deploy.local.pipeline import ADDRESS, HTTP_PORT, LMTP_PORT, SMTP_PORT, DidNotStart, Pipeline
+from deploy.local.process import LOOPBACK, claim_port
 from deploy.local.servers import Servers, ServersError, Tenant, start
 from deploy.topology import service_names
 
 MAIL_PORT = 2526
-MAIL_START_SECONDS = 20.0
 POLL_SECONDS = 0.15
 PATIENCE_SECONDS = 120.0
 LONGEST_SECONDS = 900.0
@@ -101,7 +100,7 @@ def _running(
             mail_server_port=mail_port,
             clock_offset=timedelta(seconds=kept.offset),
             operator_token=kept.operator_token,
-            web_form_token=kept.web_form_token,
+            web_form_key=kept.web_form_key,
         )
         stack.callback(pipeline.stop)
         _tell_taken_ports(pipeline, screen)
@@ -160,7 +159,7 @@ def _take_up(held: Folder, last: Kept | None, servers: Servers, options: Options
         begun=now,
         offset=(OPENING.astimezone(UTC) - now).total_seconds(),
         operator_token=new_token(),
-        web_form_token=new_token(),
+        web_form_key=new_token(),
     )
     held.write(kept)
     screen.step(f"The programme's clock starts at {london(OPENING)}")
@@ -180,25 +179,10 @@ def _mail_server(held: Folder, screen: Screen) -> Iterator[int]:
     with claim:
         if port != MAIL_PORT:
             screen.note(f"port {MAIL_PORT} is taken; the mail server uses {port}")
-        command = [sys.executable, "-P", "-m", "deploy.local.mailserver"]
-        server = Process(
-            [*command, "--port", str(port), "--maildir", str(held.mail)],
-            log=log,
-            env={"PYTHONPATH": python_path(), "LANG": "C.UTF-8"},
-        )
-        try:
-            deadline = time.monotonic() + MAIL_START_SECONDS
-            while not answers(port):
-                if not server.running() or time.monotonic() > deadline:
-                    raise DemoError(
-                        f"The mail server did not start. The end of its log ({log}):\n{server.last_words()}"
-                    )
-                time.sleep(0.05)
+        with mail_server(port, held.mail, log):
             screen.step(f"mail server is ready at {LOOPBACK}:{port}; mails are kept in {shown(held.mail)}")
             claim.close()
             yield port
-        finally:
-            server.stop()
 
 
 def _tell_taken_ports(pipeline: Pipeline, screen: Screen) -> None:

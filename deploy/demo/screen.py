@@ -35,7 +35,15 @@ MENTORING = {
     "registered": ("noted for the peer network", "noted for the peer network"),
     "held": ("mentoring request held", "mentoring requests held"),
 }
-WAYS = {"smtp": "over SMTP", "lmtp": "over LMTP", "http-message": "over HTTP", "http-form": "by web form"}
+WAYS = {
+    "smtp": "over SMTP",
+    "lmtp": "over LMTP",
+    "http-message": "over HTTP",
+    "http-form": "by web form",
+    "imap": "by IMAP",
+    "pipe": "by pipe",
+    "import": "by import",
+}
 
 
 class Watch(Protocol):

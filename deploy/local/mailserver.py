@@ -12,14 +12,20 @@ import itertools
 import os
 import re
 import signal
+import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
+from deploy.local.process import Process, ServersError, answers
+
 LARGEST = 50 * 1024 * 1024
+START_SECONDS = 20.0
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Maildir:
@@ -111,6 +117,39 @@ async def serve(host: str, port: int, maildir: Path) -> None:
             await keeper.idle.wait()
     # The mails are kept; the sessions still have to say so, or their senders will send them again.
     await asyncio.sleep(0.05)
+
+
+@contextmanager
+def mail_server(port: int, maildir: Path, log: Path) -> Iterator[None]:
+    """A mail server as a process, for as long as this lasts. Raises `ServersError` where it does not start."""
+    server = Process(
+        [
+            sys.executable,
+            "-P",
+            "-m",
+            "deploy.local.mailserver",
+            "--port",
+            str(port),
+            "--maildir",
+            str(maildir),
+        ],
+        log=log,
+        env={
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
+            "LANG": "C.UTF-8",
+        },
+    )
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while not answers(port):
+            if not server.running() or time.monotonic() > deadline:
+                raise ServersError(
+                    f"the mail server did not start. The end of its log ({log}):\n{server.last_words()}"
+                )
+            time.sleep(0.05)
+        yield
+    finally:
+        server.stop()
 
 
 def main() -> None:

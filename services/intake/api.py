@@ -4,25 +4,25 @@ Every error is a problem document (RFC 9457). Answers to a repeated request are 
 """
 
 import asyncio
-import hmac
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from hashlib import sha256
-from typing import Annotated, Any, assert_never
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, assert_never
 
 import structlog
-from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.exceptions import HTTPException, RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import AwareDatetime, BaseModel, ConfigDict, SecretStr, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 from starlette.requests import ClientDisconnect
 
 from services.intake.arrival import Accept, EnquiryForm, arrived_form, arriving_mail, where
-from services.intake.domain import Accepted, ArrivedMail, Contradicted, Message, Outcome, Repeated
+from services.intake.domain import Accepted, Contradicted, Message, Outcome, Repeated
 from services.intake.mail import Ours
+from services.intake.told import Told, tell
 from shared.store import Unavailable
 
 log = structlog.get_logger()
@@ -30,18 +30,22 @@ log = structlog.get_logger()
 MESSAGE_TYPES = ("message/rfc822", "message/global")
 PROBLEM = "application/problem+json"
 KEY = re.compile(r'[!#-\[\]-~]{1,255}|"[ !#-\[\]-~]{1,255}"')
+RETURN_ALL = re.compile(r"\breturn=representation\b", re.IGNORECASE)
 FORM_LIMIT = 1024 * 1024
+
+RawVia = Literal["http-message", "pipe", "import"]
 
 Find = Callable[[str], Awaitable[Message | None]]
 """The accepted message with this enquiry id."""
 
+Holder = Callable[[str], Awaitable[str | None]]
+"""The name of the client that holds this API key."""
+
 
 @dataclass(frozen=True, slots=True)
 class ApiOptions:
-    """`tokens` are the bearer tokens by the name of the client that holds each. Without a token nobody is let
-    in, unless `open_to_all` says so. Sizes are in bytes, times in seconds."""
+    """Without a key nobody is let in, unless `open_to_all` says so. Sizes are in bytes, times in seconds."""
 
-    tokens: Mapping[str, SecretStr] = field(default_factory=dict)
     open_to_all: bool = False
     ours: Ours = Ours()  # noqa: RUF009  (frozen)
     size_limit: int = 25 * 1024 * 1024
@@ -51,13 +55,15 @@ class ApiOptions:
 
 
 class Receipt(BaseModel):
-    """`duplicate` says that the message had been accepted before; the rest is what was said then."""
+    """`duplicate` says that the message had been accepted before; the rest is what was said then. `message` is
+    what was made of it, for a client that asks for it (`Prefer: return=representation`, RFC 7240)."""
 
     model_config = ConfigDict(frozen=True)
 
     reference: str
     enquiry: str
     duplicate: bool
+    message: Told | None = None
 
 
 class Known(BaseModel):
@@ -141,23 +147,21 @@ class ProblemRoute(APIRoute):
         return guarded
 
 
-def enquiries(accept: Accept, find: Find, options: ApiOptions) -> APIRouter:
+def enquiries(accept: Accept, find: Find, holder: Holder, options: ApiOptions) -> APIRouter:
     """The routes under `/enquiries`."""
-    bearer = HTTPBearer(auto_error=False, description="A token from the service's settings")
-    tokens = {
-        name: sha256(token.get_secret_value().encode()).digest() for name, token in options.tokens.items()
-    }
+    bearer = HTTPBearer(auto_error=False, description="An API key; an operator makes one")
 
-    def client_of(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> str:
-        """The name of the client. Every token is compared, so that the time taken tells nothing."""
-        offered = sha256((credentials.credentials if credentials else "").encode()).digest()
-        names = [name for name, token in tokens.items() if hmac.compare_digest(token, offered)]
-        if names and credentials:
-            return names[0]
+    async def client_of(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> str:
+        """The name of the client."""
         if options.open_to_all and credentials is None:
             return "anyone"
+        if credentials:
+            async with _answering(options):
+                name = await holder(credentials.credentials)
+            if name is not None:
+                return name
         raise ProblemError(
-            401, "Who are you?", "A bearer token is needed.", headers={"WWW-Authenticate": "Bearer"}
+            401, "Who are you?", "An API key is needed.", headers={"WWW-Authenticate": "Bearer"}
         )
 
     router = APIRouter(tags=["enquiries"], route_class=ProblemRoute)
@@ -175,12 +179,16 @@ def enquiries(accept: Accept, find: Find, options: ApiOptions) -> APIRouter:
         responses=_problems(400, 401, 408, 413, 415, 422, 500, 503),
         openapi_extra=_REQUEST,
     )
-    async def take_enquiry(request: Request, client: Annotated[str, Depends(client_of)]) -> Response:
+    async def take_enquiry(
+        request: Request,
+        client: Annotated[str, Depends(client_of)],
+        via: Annotated[RawVia, Query(description="how a raw message came")] = "http-message",
+    ) -> Response:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         key = _idempotency_key(request)
         if kind in MESSAGE_TYPES:
             raw = await _body(request, options.size_limit, options.body_timeout)
-            arrived = await arriving_mail(raw, via="http-message", ours=options.ours, peer=_peer(request))
+            arrived = await arriving_mail(raw, via=via, ours=options.ours, peer=_peer(request))
         elif kind == "application/json":
             if key is None:
                 raise ProblemError(
@@ -197,7 +205,10 @@ def enquiries(accept: Accept, find: Find, options: ApiOptions) -> APIRouter:
                 "Send message/rfc822 or application/json.",
                 headers={"Accept-Post": "message/rfc822, application/json"},
             )
-        return _receipt(await _accepted(accept, arrived, options))
+        async with _answering(options):
+            outcome = await accept(arrived)
+        prefers = request.headers.get("prefer", "")
+        return _receipt(outcome, tell(outcome, arrived) if RETURN_ALL.search(prefers) else None)
 
     @router.get(
         "/enquiries/{enquiry}",
@@ -207,11 +218,8 @@ def enquiries(accept: Accept, find: Find, options: ApiOptions) -> APIRouter:
         dependencies=[Depends(client_of)],
     )
     async def show_enquiry(enquiry: Annotated[str, Path(pattern="^[0-9a-f]{32}$")]) -> Known:
-        try:
-            async with asyncio.timeout(options.accept_timeout):
-                message = await find(enquiry)
-        except (Unavailable, TimeoutError) as error:
-            raise _away(options) from error
+        async with _answering(options):
+            message = await find(enquiry)
         if message is None:
             raise ProblemError(404, "Not found", "No such enquiry was accepted here.")
         return Known(reference=message.reference, enquiry=message.id, accepted_at=message.accepted_at)
@@ -219,31 +227,33 @@ def enquiries(accept: Accept, find: Find, options: ApiOptions) -> APIRouter:
     return router
 
 
-async def _accepted(accept: Accept, arrived: ArrivedMail, options: ApiOptions) -> Outcome:
+@asynccontextmanager
+async def _answering(options: ApiOptions) -> AsyncIterator[None]:
+    """What is asked of the store is answered in time, or put off."""
     try:
         async with asyncio.timeout(options.accept_timeout):
-            return await accept(arrived)
+            yield
     except (Unavailable, TimeoutError) as error:
         log.warning("enquiry_put_off", reason=type(error).__name__)
-        raise _away(options) from error
+        raise ProblemError(
+            503,
+            "Try again later",
+            "It could not be stored now, and was not accepted.",
+            headers={"Retry-After": str(options.retry_after)},
+        ) from error
 
 
-def _away(options: ApiOptions) -> ProblemError:
-    return ProblemError(
-        503,
-        "Try again later",
-        "It could not be stored now, and was not accepted.",
-        headers={"Retry-After": str(options.retry_after)},
-    )
-
-
-def _receipt(outcome: Outcome) -> Response:
+def _receipt(outcome: Outcome, told: Told | None) -> Response:
     match outcome:
         case Accepted(state) | Repeated(state):
             receipt = Receipt(
-                reference=state.reference, enquiry=state.id, duplicate=isinstance(outcome, Repeated)
+                reference=state.reference,
+                enquiry=state.id,
+                duplicate=isinstance(outcome, Repeated),
+                message=told,
             )
-            return JSONResponse(receipt.model_dump(), 202, {"Location": f"/enquiries/{state.id}"})
+            body = receipt.model_dump(mode="json", exclude_none=True)
+            return JSONResponse(body, 202, {"Location": f"/enquiries/{state.id}"})
         case Contradicted():
             raise ProblemError(
                 422, "Idempotency-Key is used already", "Another form was sent with this key. Make a new one."
@@ -333,7 +343,7 @@ def _schema(model: type[BaseModel]) -> dict[str, Any]:
 
 _MEANINGS = {
     400: "The request is empty, or a form has no usable Idempotency-Key",
-    401: "No or a wrong bearer token",
+    401: "No API key, or one that is unknown or revoked",
     404: "No such enquiry was accepted here",
     408: "The body did not come in time",
     413: "The body is too large",

@@ -10,9 +10,12 @@ from services.intake.api import enquiries
 from services.intake.domain import Message, claims
 from services.intake.events import announce
 from services.intake.handlers import hears
+from services.intake.keys import Keys
+from services.intake.operators import key_routes
 from services.intake.settings import IntakeSettings
 from services.intake.smtp import Listener, Protocol
 from shared.contracts.intake import EnquiryReceived
+from shared.operators import guard
 from shared.service import Service, run
 
 
@@ -41,8 +44,10 @@ def app() -> FastAPI:
         for protocol, port in ports.items()
         if port is not None
     ]
-    api = enquiries(accept, accept.find, settings.api())
-    return service.app(provide={}, routes=[api], running=listeners)
+    keys = Keys(service.store, service.clock)
+    api = enquiries(accept, accept.find, keys.holder, settings.api())
+    operators = key_routes(keys, guard(settings.operator_token))
+    return service.app(provide={}, routes=[api, operators], running=listeners)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from shared.contracts.cloudevents import Person
 RAW_IN_STATE = 1024 * 1024
 """Bytes of a raw message kept in its document; a larger one is kept as a file, before the document is."""
 
-Via = Literal["smtp", "lmtp", "http-message", "http-form"]
+Via = Literal["smtp", "lmtp", "http-message", "http-form", "imap", "pipe", "import"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,12 @@
 import ssl
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from services.intake.api import ApiOptions
 from services.intake.mail import Ours
-from services.intake.smtp import ListenerOptions, Protocol
+from services.intake.smtp import LOOPBACK, DoorOptions, ListenerOptions, Networks, Protocol
 from shared.settings import ServiceSettings
 
 
@@ -30,17 +30,29 @@ class IntakeSettings(ServiceSettings):
     smtp_port: int | None = Field(default=None, ge=0, le=65535, description="no SMTP listener if not set")
     lmtp_port: int | None = Field(default=None, ge=0, le=65535, description="no LMTP listener if not set")
     size_limit: int = Field(default=25 * 1024 * 1024, ge=1024, description="bytes of one message")
-    max_connections: int = Field(default=200, ge=1)
+    max_connections: int = Field(default=200, ge=1, description="to each listener")
+    max_client_connections: int = Field(default=20, ge=1, description="of one client to each listener")
+    client_rate: int = Field(default=120, ge=1, description="messages a minute from one client, then 450")
+    sender_rate: int = Field(
+        default=60, ge=1, description="messages a minute with one envelope sender, then 450"
+    )
+    trusted_peers: Networks = Field(
+        default=LOOPBACK,
+        description='JSON list of networks these three do not bind, such as your gateway\'s: ["10.0.0.5/32"]',
+    )
+    allowed_peers: Networks = Field(
+        default=frozenset(), description="JSON list of networks mail is taken from; empty: from everywhere"
+    )
+    proxies: Networks = Field(
+        default=frozenset(), description="JSON list of networks that begin with the PROXY protocol (v1 or v2)"
+    )
     accept_seconds: float = Field(
         default=30.0, gt=0, description="for storing one message; then 451, and its sender tries again later"
     )
     tls_certificate: Path | None = Field(default=None, description="PEM chain; turns STARTTLS on")
     tls_key: Path | None = None
     require_tls: bool = False
-    tokens: dict[str, SecretStr] = Field(
-        default_factory=dict, description='bearer tokens of HTTP clients: {"web-form": "…"}; none: nobody'
-    )
-    open_to_all: bool = Field(default=False, description="let HTTP clients in without a token")
+    open_to_all: bool = Field(default=False, description="let HTTP clients in without an API key")
 
     def ours(self) -> Ours:
         addresses = frozenset(recipient.lower() for recipient in self.recipients if "@" in recipient)
@@ -57,13 +69,19 @@ class IntakeSettings(ServiceSettings):
             protocol=protocol,
             ours=self.ours(),
             size_limit=self.size_limit,
-            max_connections=self.max_connections,
+            door=DoorOptions(
+                allowed=self.allowed_peers,
+                trusted=self.trusted_peers,
+                proxies=self.proxies,
+                connections=self.max_connections,
+                client_connections=self.max_client_connections,
+                client_rate=self.client_rate,
+                sender_rate=self.sender_rate,
+            ),
             accept_timeout=self.accept_seconds,
             tls=tls,
             require_tls=self.require_tls,
         )
 
     def api(self) -> ApiOptions:
-        return ApiOptions(
-            tokens=self.tokens, open_to_all=self.open_to_all, ours=self.ours(), size_limit=self.size_limit
-        )
+        return ApiOptions(open_to_all=self.open_to_all, ours=self.ours(), size_limit=self.size_limit)

@@ -107,7 +107,7 @@ async def test_what_a_handler_logs_bears_the_enquirys_id(run: SmallRun) -> None:
 
 async def test_no_log_line_holds_an_address_a_body_or_a_password(run: SmallRun) -> None:
     mentors = load_mentors(PROGRAMME / "mentors.yaml").mentors
-    secret = {run.pipeline.operator_token, run.pipeline.web_form_token}
+    secret = {run.pipeline.operator_token, run.pipeline.web_form_key}
     for name in service_names():
         secret.add(run.tenant.amqp_url(name).split(":")[2].partition("@")[0])
         secret.add(run.tenant.mongodb_url(name).split(":")[2].partition("@")[0])

@@ -4,9 +4,13 @@ import asyncio
 import contextlib
 import smtplib
 import ssl
+import tracemalloc
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from ipaddress import ip_network
+from typing import Any
 
 import pytest
 import structlog
@@ -14,8 +18,10 @@ import trustme
 import uvloop
 
 from services.intake.domain import Accepted, ArrivedMail, Outcome, accept
-from services.intake.smtp import Listener, ListenerOptions
+from services.intake.smtp import DoorOptions, Listener, ListenerOptions
+from services.intake.smtp.door import Rates
 from shared.store import Unavailable
+from tests.conftest import eventually as eventually_async
 
 OPTIONS = ListenerOptions(
     recipients=frozenset({"enquiries@programme.example", "open.example"}), hostname="in.example"
@@ -305,7 +311,7 @@ async def test_memory_of_all_clients_together_is_bounded(listen, connect, record
 
 
 async def test_connections_beyond_the_limit_are_told_to_come_back(listen, connect):
-    listener = await listen(replace(OPTIONS, max_connections=1))
+    listener = await listen(replace(OPTIONS, door=DoorOptions(connections=1)))
     first = await connect(listener)
     reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
     assert (await reader.readline()).startswith(b"421 4.3.2")
@@ -555,7 +561,8 @@ async def test_everything_that_closes_a_connection_does_so_on_the_loop_of_produc
     recorder = Recorder()
 
     async def scenario() -> None:
-        listener = Listener(recorder, replace(OPTIONS, idle_timeout=0.2, max_connections=2, size_limit=1_000))
+        door = DoorOptions(connections=2)
+        listener = Listener(recorder, replace(OPTIONS, idle_timeout=0.2, door=door, size_limit=1_000))
         await listener.start("127.0.0.1", 0)
         silent, endless, late = [
             Client(*await asyncio.open_connection("127.0.0.1", listener.port)) for _ in range(3)
@@ -578,3 +585,170 @@ async def test_everything_that_closes_a_connection_does_so_on_the_loop_of_produc
 
     await asyncio.wait_for(asyncio.to_thread(uvloop.run, scenario()), 20)
     assert not recorder.taken
+
+
+# Who may send, and how much
+
+
+STRANGERS = DoorOptions(trusted=frozenset())
+"""The tests' own client is no gateway of ours."""
+
+
+def networks(*written: str) -> frozenset[Any]:
+    return frozenset(ip_network(each) for each in written)
+
+
+async def test_one_clients_messages_are_put_off_beyond_its_rate_and_a_gateways_never(
+    listen, connect, recorder
+):
+    strange = await connect(await listen(replace(OPTIONS, door=replace(STRANGERS, client_rate=3))))
+    await strange.say(b"EHLO x\r\n")
+    replies = []
+    for number in range(5):
+        replies.append((await strange.say(b"MAIL FROM:<s%d@council.example>\r\n" % number))[:9])
+        await strange.say(b"RSET\r\n")
+    assert replies == ["250 2.0.0"] * 3 + ["450 4.7.1"] * 2
+    gateway = await connect(await listen(replace(OPTIONS, door=DoorOptions(client_rate=3, sender_rate=3))))
+    for _ in range(5):
+        await gateway.begin_data()
+        assert (await gateway.say(BODY + b".\r\n")).startswith("250")
+
+
+async def test_one_senders_messages_are_put_off_beyond_their_rate_but_not_bounces(listen, connect):
+    listener = await listen(replace(OPTIONS, door=replace(STRANGERS, sender_rate=2)))
+    client = await connect(listener)
+    await client.say(b"EHLO x\r\n")
+    codes = []
+    for sender in (
+        b"Jane@council.example",
+        b"jane@council.example",
+        b"jane@council.EXAMPLE",
+        b"joe@b.example",
+    ):
+        codes.append((await client.say(b"MAIL FROM:<" + sender + b">\r\n"))[:3])
+        await client.say(b"RSET\r\n")
+    assert codes == ["250", "250", "450", "250"]
+    for _ in range(5):
+        assert (await client.say(b"MAIL FROM:<>\r\n")).startswith("250")
+        await client.say(b"RSET\r\n")
+
+
+async def test_rates_are_kept_of_so_many_and_recover():
+    rates = Rates(per_minute=6_000, remembered=100)
+    for number in range(1_000):
+        assert await rates.take(f"client {number}")
+    assert len(rates) == 100
+    while await rates.take("hasty"):
+        pass
+    await eventually_async(lambda: rates.take("hasty"))
+
+
+async def test_one_client_cannot_take_every_connection(listen, connect):
+    listener = await listen(replace(OPTIONS, door=replace(STRANGERS, client_connections=2)))
+    first, _ = await connect(listener), await connect(listener)
+    reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+    assert (await reader.readline()).startswith(b"421 4.7.0")
+    writer.close()
+    first.writer.close()
+    await eventually(lambda: len(listener.connections) == 1)
+    assert (await (await connect(listener)).say(b"NOOP\r\n")).startswith("250")
+
+
+async def test_only_allowed_peers_are_let_in(listen, connect):
+    door = DoorOptions(allowed=networks("10.0.0.0/8"))
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", (await listen(replace(OPTIONS, door=door))).port
+    )
+    assert await reader.read() == b"554 5.7.1 No mail is taken from your address\r\n"
+    writer.close()
+    door = DoorOptions(allowed=networks("10.0.0.0/8", "127.0.0.0/8"))
+    assert await (await connect(await listen(replace(OPTIONS, door=door)))).say(b"NOOP\r\n")
+
+
+V2 = b"\r\n\r\n\x00\r\nQUIT\n"
+
+
+@pytest.mark.parametrize(
+    ("header", "client"),
+    [
+        (b"PROXY TCP4 192.0.2.7 192.0.2.1 4000 25\r\n", "192.0.2.7"),
+        (b"PROXY TCP6 2001:db8::7 2001:db8::1 4000 25\r\n", "2001:db8::7"),
+        (V2 + b"\x21\x11\x00\x0c" + bytes([192, 0, 2, 7, 192, 0, 2, 1]) + b"\x0f\xa0\x00\x19", "192.0.2.7"),
+        (V2 + b"\x20\x00\x00\x00", "127.0.0.1"),  # LOCAL: the proxy itself
+    ],
+)
+async def test_a_proxys_word_tells_who_the_client_is(listen, recorder, header, client):
+    door = DoorOptions(proxies=networks("127.0.0.1/32"))
+    listener = await listen(replace(OPTIONS, door=door))
+    told = Client(*await asyncio.open_connection("127.0.0.1", listener.port))
+    assert (await told.say(header)).startswith("220")
+    await told.begin_data()
+    assert (await told.say(BODY + b".\r\n")).startswith("250")
+    assert recorder.taken[0].peer == client
+    told.writer.close()
+
+
+async def test_allowed_peers_are_judged_by_the_proxys_word_and_nobody_elses_is_believed(listen, connect):
+    header = b"PROXY TCP4 192.0.2.7 192.0.2.1 4000 25\r\n"
+    door = DoorOptions(proxies=networks("127.0.0.1/32"), allowed=networks("198.51.100.0/24"))
+    listener = await listen(replace(OPTIONS, door=door))
+    refused = Client(*await asyncio.open_connection("127.0.0.1", listener.port))
+    assert (await refused.say(header)).startswith("554 5.7.1")
+    assert await refused.ended()
+    silent = Client(*await asyncio.open_connection("127.0.0.1", listener.port))
+    silent.writer.write(b"EHLO x\r\n")  # no header at all
+    assert await silent.ended()
+    assert (await (await connect(await listen())).say(header)).startswith("500")
+    for client in (refused, silent):
+        client.writer.close()
+
+
+# Hostile clients
+
+
+async def test_ten_thousand_recipients_are_answered_and_cost_little(listen, connect, recorder):
+    client = await connect(await listen())
+    await client.say(b"EHLO x\r\n")
+    await client.say(MAIL)
+    client.writer.write(RCPT * 10_000)
+    codes = Counter([(await client.reply())[:3] for _ in range(10_000)])
+    assert codes == {"250": 100, "452": 9_900}
+    await client.say(b"DATA\r\n")
+    assert (await client.say(BODY + b".\r\n")).startswith("250")
+    assert len(recorder.taken[0].rcpt_tos) == 100
+
+
+async def test_slow_loris_clients_do_not_hold_up_others(listen, connect, recorder):
+    listener = await listen()
+    for number in range(150):
+        client = await connect(listener)
+        await client.begin_data() if number % 2 else client.writer.write(b"EHL")
+    quick = await connect(listener)
+    async with asyncio.timeout(2):
+        await quick.begin_data()
+        assert (await quick.say(BODY + b".\r\n")).startswith("250")
+
+
+async def test_fifty_megabyte_messages_are_refused_in_bounded_memory(listen, connect, recorder, capsys):
+    listener = await listen(replace(OPTIONS, memory_limit=64 * 1024 * 1024))
+    block = b"x" * 998 + b"\r\n"
+
+    async def pour(client: Client) -> str:
+        await client.begin_data()
+        for _ in range(50):
+            client.writer.write(block * 1_000)
+            await client.writer.drain()
+            highest[0] = max(highest[0], listener.bytes_in_hand)
+        return await client.say(b".\r\n")
+
+    highest = [0]
+    tracemalloc.start()
+    replies = await asyncio.gather(*[pour(await connect(listener)) for _ in range(8)])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert {reply[:9] for reply in replies} <= {"552 5.3.4", "452 4.3.1"}
+    assert not recorder.taken
+    assert highest[0] <= 64 * 1024 * 1024
+    with capsys.disabled():
+        print(f" [8 × 50 MB at once: {highest[0] >> 20} MiB of mail in hand, {peak >> 20} MiB allocated]")
+    assert peak < 160 * 1024 * 1024

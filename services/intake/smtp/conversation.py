@@ -1,25 +1,19 @@
-"""The SMTP and LMTP listener: yes only after the message is durable, and no client holds up another.
-
-Built on aiosmtpd, less the parts that are wrong for a gateway: it reads DATA line by line and refuses long
-lines, answers LMTP's DATA once instead of once for each recipient (RFC 2033 section 4.2), logs addresses, and
-closes on a slow client without a word. Sources: RFC 5321, 2033, 2034, 2920, 3207.
-"""
+"""One client's connection: the commands, the message, and what is answered to each."""
 
 import asyncio
-import logging
 import re
-import ssl
 from collections import defaultdict
-from dataclasses import dataclass
-from typing import Any, Literal, NoReturn, cast
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
 
 import structlog
-from aiosmtpd.smtp import SMTP, Envelope, Session
+from aiosmtpd.smtp import SMTP, Envelope
 
-from services.intake.arrival import Accept, arriving_mail, where
-from services.intake.mail import Ours
+from services.intake.arrival import arriving_mail, where
 from services.intake.mail.headers import is_address
 from shared.store import Unavailable
+
+if TYPE_CHECKING:
+    from services.intake.smtp.listener import Listener
 
 log = structlog.get_logger()
 
@@ -30,6 +24,7 @@ READ_BYTES = 1024 * 1024  # more than the reader ever holds, so that one read em
 READER_LIMIT = 64 * 1024
 DISCARD_FACTOR = 4
 """A client whose message was found too large may send this many times the limit before it is cut off."""
+PROXY_SECONDS = 10.0
 LINGER_SECONDS = 5.0
 """How long a connection may take to close; a client that reads nothing would keep it for ever."""
 
@@ -45,105 +40,15 @@ SYNTAX_CODES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class ListenerOptions:
-    """`recipients` are what mail is accepted for: whole addresses, or domains (`example.org`).
+class Refusal(asyncio.Protocol):
+    """Answers a connection that is not wanted, without spending anything on it."""
 
-    Sizes are in bytes, times in seconds. `memory_limit` bounds all messages being received, taken together.
-    `idle_timeout` is the wait for a command or for more of a message (RFC 5321 section 4.5.3.2.7 asks for at
-    least 300 s towards strangers); `data_timeout` bounds one whole message.
-    """
-
-    recipients: frozenset[str]
-    hostname: str = "localhost"
-    protocol: Protocol = "smtp"
-    ours: Ours = Ours()  # noqa: RUF009  (frozen)
-    size_limit: int = 25 * 1024 * 1024
-    memory_limit: int = 256 * 1024 * 1024
-    max_connections: int = 200
-    max_recipients: int = 100
-    idle_timeout: float = 300.0
-    data_timeout: float = 600.0
-    accept_timeout: float = 30.0
-    tls: ssl.SSLContext | None = None
-    require_tls: bool = False
-
-
-class Listener:
-    """Listens on one address. `start` and `stop` belong to the event loop that serves everything else."""
-
-    def __init__(self, accept: Accept, options: ListenerOptions) -> None:
-        if not options.recipients:
-            raise ValueError("a listener without recipients would refuse every message")
-        if options.require_tls and options.tls is None:
-            raise ValueError("TLS cannot be required without a certificate")
-        self.accept = accept
-        self.options = options
-        self.stopping = False
-        self.connections: set[_Conversation] = set()
-        self.bytes_in_hand = 0
-        self._recipients = frozenset(recipient.lower() for recipient in options.recipients)
-        self._domains = frozenset(recipient.rpartition("@")[2] for recipient in self._recipients)
-        self._server: asyncio.Server | None = None
-        # The library logs every command with its addresses. What an operator needs, this module logs itself.
-        logging.getLogger("mail.log").setLevel(logging.CRITICAL)
-
-    @property
-    def port(self) -> int:
-        """The port listened on, for one that was asked for as 0."""
-        if self._server is None:
-            raise RuntimeError("the listener has not been started")
-        return int(self._server.sockets[0].getsockname()[1])
-
-    async def start(self, host: str, port: int) -> None:
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._connection, host, port, backlog=512)
-        log.info("listener_started", protocol=self.options.protocol, port=self.port)
-
-    async def stop(self, within: float = 10.0) -> None:
-        """Take no new connection, finish the messages in hand within the time given, and close with 421."""
-        if self._server is None:
-            return
-        self.stopping = True
-        self._server.close()
-        for connection in tuple(self.connections):
-            if not connection.busy:
-                connection.bid_farewell()
-        await self._all_gone(within)
-        for connection in tuple(self.connections):
-            connection.bid_farewell()
-        await self._all_gone(0.5)
-        for connection in tuple(self.connections):
-            connection.cut_off()
-        await self._all_gone(0.5)
-        log.info("listener_stopped", protocol=self.options.protocol)
-
-    async def _all_gone(self, within: float) -> None:
-        if self.connections:
-            await asyncio.wait([connection.gone for connection in self.connections], timeout=within)
-
-    def takes(self, address: str) -> str | None:
-        """None where mail for `address` is accepted, else the reply that refuses it."""
-        local, _, domain = address.lower().rpartition("@")
-        plain = f"{local.partition('+')[0]}@{domain}"  # the part after + is for threads
-        if {address.lower(), plain, domain} & self._recipients:
-            return None
-        return "550 5.1.1 No such address here" if domain in self._domains else "550 5.7.1 Not a relay"
-
-    def _connection(self) -> asyncio.Protocol:
-        if self.stopping or len(self.connections) >= self.options.max_connections:
-            log.warning("connection_refused", connections=len(self.connections))
-            return _Refusal()
-        kind = _LmtpConversation if self.options.protocol == "lmtp" else _Conversation
-        return kind(self)
-
-
-class _Refusal(asyncio.Protocol):
-    """Answers a connection there is no room for, without spending anything on it."""
+    def __init__(self, reply: str) -> None:
+        self._reply = reply
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         writing = cast(asyncio.WriteTransport, transport)
-        writing.write(b"421 4.3.2 Too busy, try again later\r\n")
+        writing.write(self._reply.encode("ascii") + b"\r\n")
         writing.close()
         asyncio.get_running_loop().call_later(LINGER_SECONDS, writing.abort)
 
@@ -156,16 +61,17 @@ class _Hooks:
         return "451 4.3.0 Try again later"
 
 
-class _Conversation(SMTP):
+class Conversation(SMTP):
     """One client's connection."""
 
     line_length_limit = READER_LIMIT
     via: Protocol = "smtp"
     greeting_word = "ESMTP"
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: "Listener") -> None:
         self.listener = listener
         self.busy = False
+        self.client = ""
         options = listener.options
         # aiosmtpd keeps these limits in the class, where every greeting of every client raises them.
         self.command_size_limits = defaultdict(lambda: 1024)
@@ -191,13 +97,34 @@ class _Conversation(SMTP):
     # The connection
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if self in self.listener.connections:  # it comes here again after STARTTLS
+            super().connection_made(transport)
+            return
+        peer = transport.get_extra_info("peername")
+        peer = str(peer[0]) if isinstance(peer, tuple) else ""
+        if self.listener.door.is_proxy(peer):
+            self._proxy_timeout = PROXY_SECONDS  # who the client is, is said first
+        elif refusal := self._enter(peer):
+            refused = Refusal(refusal)
+            transport.set_protocol(refused)
+            refused.connection_made(transport)
+            return
         super().connection_made(transport)
-        if self not in self.listener.connections:  # it comes here again after STARTTLS
-            self.listener.connections.add(self)
-            assert self._handler_coroutine is not None
-            self._handler_coroutine.add_done_callback(_forget_lost_connection)
+        self.listener.connections.add(self)
+        assert self._handler_coroutine is not None
+        self._handler_coroutine.add_done_callback(_forget_lost_connection)
+
+    def _enter(self, client: str) -> str | None:
+        if refusal := self.listener.door.enter(client):
+            log.warning("client_refused", reply=refusal[:9])
+            return refusal
+        self.client = client
+        return None
 
     def connection_lost(self, error: Exception | None) -> None:
+        if self.client:
+            self.listener.door.leave(self.client)
+            self.client = ""
         self.listener.connections.discard(self)
         if not self.gone.done():
             self.gone.set_result(None)
@@ -274,6 +201,19 @@ class _Conversation(SMTP):
                 return refusal
             self.envelope.rcpt_tos.append(args[0])
             return "250 2.1.5 OK"
+        if command == "MAIL":
+            assert self.envelope is not None
+            sender = "" if args[0] == "<>" else args[0]
+            if refusal := await self.listener.door.begin_message(self.client, sender):
+                log.info("sender_put_off")
+                return refusal
+            return await super()._call_handler_hook(command, *args)
+        if command == "PROXY":
+            # Without an address it is the proxy itself, which asks whether we are well.
+            peer = self.session.peer[0] if self.session and self.session.peer else ""
+            if refusal := self._enter(str(args[0].src_addr or peer)):
+                await super().push(refusal)
+            return not refusal
         return await super()._call_handler_hook(command, *args)
 
     def _getaddr(self, arg: str) -> tuple[str | None, str | None]:
@@ -396,7 +336,7 @@ class _Conversation(SMTP):
                     raw,
                     via=self.via,
                     ours=options.ours,
-                    peer=_host(self.session),
+                    peer=self.client,
                     mail_from="" if envelope.mail_from in (None, "<>") else envelope.mail_from,
                     rcpt_tos=tuple(envelope.rcpt_tos),
                 )
@@ -411,7 +351,7 @@ class _Conversation(SMTP):
         return f"250 2.0.0 Accepted {arrived.id}"
 
 
-class _LmtpConversation(_Conversation):
+class LmtpConversation(Conversation):
     via: Protocol = "lmtp"
     greeting_word = "LMTP"
 
@@ -422,15 +362,15 @@ class _LmtpConversation(_Conversation):
         return bool(await super().check_helo_needed(helo))
 
 
-_COMMANDS = [name for name in dir(_Conversation) if name.startswith("smtp_")]
+_COMMANDS = [name for name in dir(Conversation) if name.startswith("smtp_")]
 _LMTP_COMMANDS = sorted({*_COMMANDS, "smtp_LHLO"} - {"smtp_EHLO", "smtp_HELO"})
-
-
-def _host(session: Session) -> str:
-    return str(session.peer[0]) if isinstance(session.peer, tuple) else ""
 
 
 def _forget_lost_connection(task: "asyncio.Task[None]") -> None:
     """A client that went away is no failure; without this asyncio reports its task as one."""
-    if not task.cancelled() and (error := task.exception()) and not isinstance(error, ConnectionError):
+    if (
+        not task.cancelled()
+        and (error := task.exception())
+        and not isinstance(error, ConnectionError | EOFError)
+    ):
         log.error("smtp_conversation_failed", error=type(error).__name__, where=where(error))

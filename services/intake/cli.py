@@ -1,0 +1,119 @@
+"""Intake's command line: API keys, and mail kept in files brought in. It asks the running service."""
+
+import asyncio
+import json
+import os
+import secrets
+from collections import Counter
+from contextlib import AsyncExitStack
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import quote
+
+import typer
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress
+from rich.table import Table
+
+from services.intake.archives import Kept, messages_in
+from services.intake.importing import bring, reported
+from services.intake.sending import KEY_FILE, URL, NotNow, connect
+from shared.cli import DEFAULT_FILE, AsJson, OperatorFile, Services, cell, local, plain, show
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="What intake's operators do.")
+keys = typer.Typer(no_args_is_help=True, help="Keys of the clients that send enquiries over HTTP.")
+app.add_typer(keys, name="keys")
+
+Name = Annotated[str, typer.Argument(help="The client, such as web-form: lower case, digits, dots, hyphens.")]
+
+
+@keys.command()
+def create(name: Name, operator_file: OperatorFile = DEFAULT_FILE) -> None:
+    """Make a key and print it, once: intake keeps only its hash."""
+    key = secrets.token_urlsafe(32)
+    digest = sha256(key.encode()).hexdigest()
+    Services.read(operator_file).ask("intake", "/keys", {"name": name, "digest": digest})
+    typer.echo(key)
+
+
+@keys.command("list")
+def list_keys(operator_file: OperatorFile = DEFAULT_FILE, as_json: AsJson = False) -> None:
+    """List every key there ever was, newest first."""
+    found = Services.read(operator_file).ask("intake", "/keys")
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    table = Table(title="API keys")
+    for column in ("client", "status", "created", "revoked"):
+        table.add_column(column)
+    for key in found:
+        revoked = local(key["revoked_at"]) if key["revoked_at"] else "–"
+        table.add_row(cell(key["name"]), key["status"], local(key["created_at"]), revoked)
+    show(table)
+
+
+@keys.command()
+def revoke(name: Name, operator_file: OperatorFile = DEFAULT_FILE) -> None:
+    """Refuse this client's key from now on."""
+    if Services.read(operator_file).ask("intake", f"/keys/{quote(name, safe='')}/revoke", {}) is None:
+        typer.echo(f"No active key is called {plain(name)!r}.", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"The key of {name} is revoked.")
+
+
+@app.command("import")
+def import_mail(
+    paths: Annotated[
+        list[Path], typer.Argument(help="Each an mbox, a Maildir, a folder of messages, or one.")
+    ],
+    report: Annotated[
+        Path | None,
+        typer.Option(help="JSON lines: what became of each. A run that was broken off goes on from it."),
+    ] = None,
+    url: Annotated[str | None, typer.Option(envvar=URL, help="Where intake answers.")] = None,
+    key_file: Annotated[Path | None, typer.Option(envvar=KEY_FILE, help="File with an API key.")] = None,
+) -> None:
+    """Send kept messages to intake; exit 75 if it does not take them now, 1 if one was refused.
+
+    What was accepted before is not accepted twice.
+    """
+    try:
+        messages = [kept for path in paths for kept in messages_in(path)]
+        done = reported(report) if report else frozenset()
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(str(error)) from None
+    left = [kept for kept in messages if kept.path not in done]
+    if done:
+        typer.echo(f"{len(messages) - len(left)} of {len(messages)} are in {report} already.", err=True)
+    try:
+        endings = asyncio.run(_import(left, report, url, key_file))
+    except NotNow as error:
+        typer.echo(f"Broken off: {plain(str(error))}. The same command goes on from here.", err=True)
+        raise typer.Exit(os.EX_TEMPFAIL) from None
+    for ending, count in endings.most_common():
+        typer.echo(f"{count:7} {ending}")
+    if endings["refused"]:
+        raise typer.Exit(1)
+
+
+async def _import(
+    left: list[Kept], report: Path | None, url: str | None, key_file: Path | None
+) -> Counter[str]:
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(connect(url, key_file))
+        file = stack.enter_context(report.open("a")) if report else None
+        bar = stack.enter_context(progress())
+        task = bar.add_task("importing", total=len(left))
+        return await bring(client, left, file, told=lambda _: bar.advance(task))
+
+
+def progress() -> Progress:
+    """A bar on a terminal, and nothing elsewhere."""
+    console = Console(stderr=True)
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    return Progress(*columns, console=console, disable=not console.is_terminal)
+
+
+if __name__ == "__main__":
+    app()
