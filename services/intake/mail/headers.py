@@ -14,6 +14,8 @@ LINE_LIMIT = 998
 """Characters of one decoded header, RFC 5322 section 2.1.1."""
 NAME_LIMIT = 200
 ADDRESS_LIMIT = 320
+IDS_LIMIT = 100
+"""Message ids of one field: threads grow, and the latest are what one is answered to."""
 
 FIELD = re.compile(rb"^([!-9;-~]{1,80})[ \t]*:(.*(?:\n[ \t].*)*)", re.MULTILINE)
 ENCODED_WORD = re.compile(r"=\?([^?\s]{1,64})\?([bBqQ])\?([^?]*)\?=")
@@ -29,15 +31,52 @@ class Headers:
     """The header block of a message. Names are lower case; values are raw bytes until asked for."""
 
     def __init__(self, raw: bytes) -> None:
-        block, _ = split(raw[:BLOCK_LIMIT])
+        self._read(split(raw[:BLOCK_LIMIT])[0])
+
+    @classmethod
+    def of_block(cls, block: bytes) -> "Headers":
+        """Of a header block alone, with bare line feeds."""
+        headers = cls.__new__(cls)
+        headers._read(block)
+        return headers
+
+    def _read(self, block: bytes) -> None:
         self._fields: dict[str, list[bytes]] = {}
+        self.names: list[str] = []
         for match in FIELD.finditer(block):
-            self._fields.setdefault(match[1].lower().decode("ascii"), []).append(match[2])
+            name = match[1].lower().decode("ascii")
+            self.names.append(name)
+            self._fields.setdefault(name, []).append(match[2])
 
     def first(self, name: str) -> str:
         """The first such field as one line of text, or nothing. Never longer than RFC 5322 allows a line."""
         values = self._fields.get(name)
         return cleaned(decoded_words(decoded(values[0][:VALUE_LIMIT])))[:LINE_LIMIT] if values else ""
+
+    def raw_first(self, name: str) -> str:
+        """The first such field as one line, its encoded words as they stand: for fields with a structure."""
+        values = self._fields.get(name)
+        return " ".join(decoded(values[0][:VALUE_LIMIT]).split()) if values else ""
+
+    def every(self, name: str, limit: int = 20) -> list[str]:
+        """The first `limit` such fields, from the top, each as one line."""
+        return [cleaned(decoded(value[:VALUE_LIMIT])) for value in self._fields.get(name, ())[:limit]]
+
+    def topmost(self, name: str, limit: int) -> list[str]:
+        """Such fields in the first unbroken run of them, if that stands above the message's second Received: what
+        is further down was there when the message came in."""
+        at = self.names.index(name) if name in self._fields else len(self.names)
+        if self.names[:at].count("received") > 1:
+            return []
+        run = 0
+        while at + run < len(self.names) and self.names[at + run] == name:
+            run += 1
+        return self.every(name, min(run, limit))
+
+    def message_ids(self, name: str) -> tuple[str, ...]:
+        """The message ids in such fields, each once, the last ones where there are too many."""
+        found = dict.fromkeys(id for value in self.every(name, 3) for id in MESSAGE_ID.findall(value))
+        return tuple(id for id in found if len(id) <= LINE_LIMIT)[-IDS_LIMIT:]
 
     def people(self, name: str) -> Iterator[tuple[str, str]]:
         """Display name and usable address of the first mailbox of each such field."""

@@ -1,11 +1,20 @@
-"""Readable text from an HTML body, in linear time and without ever raising."""
+"""Readable text from an HTML body, in linear time and without ever raising.
+
+No library does: given 300 kB of nested tags, Lexbor and inscriptis take more than ten seconds, which no timeout
+within a process can end, and libxml2 drops all text more than 256 elements deep, where long threads have theirs.
+"""
 
 import re
 from html import unescape
 
 LIMIT = 1_000_000
 """Characters of HTML that are looked at."""
+FOLD = "\ufdd0"
+"""Stands at the beginning of a line from which on a mail program marked what it quotes. No character of text."""
+OPEN, CLOSE = "\ufdd1", "\ufdd2"
+QUOTE_DEPTH = 5
 
+MARKS = re.compile(f"[{FOLD}{OPEN}{CLOSE}]")
 # Each alternative stops at the next "<", so no input makes it look at anything twice.
 MARKUP = re.compile(r"<(!--|[!?][^<>]*>|/?[a-zA-Z][^<>]*>)")
 NAME = re.compile(r"/?([a-zA-Z0-9]+)")
@@ -14,31 +23,82 @@ BREAKS = re.compile(
     "address|article|aside|blockquote|br|dd|div|dl|dt|figure|footer|form|h[1-6]|header|hr|li|main|ol|p|pre"
     "|section|table|tr|ul"
 )
+# Indentation, as against quotation: what an editor's "increase indent" makes.
+INDENTED = re.compile(
+    r"(?!.*border-left)(?=.*border:\s*(?:none|0(?![.\d])|medium))", re.IGNORECASE | re.DOTALL
+)
+# How mail programs mark where what they quote or forward begins: Gmail, Outlook (three kinds), Thunderbird, Yahoo,
+# Zimbra, Proton, GMX, Zoho, Tuta.
+QUOTED_FROM = re.compile(
+    r"""(?:class|id|name)\s*=\s*["']?[^"'>]{0,200}?\b(?:gmail_quote|(?:x_)*divRplyFwdMsg|(?:x_)*appendonsend|stopSpelling
+    |mail-editor-reference-message-container|OutlookMessageHeader|replySplit|moz-cite-prefix|moz-forward-container
+    |yahoo_quoted|zwchr|protonmail_quote|zmail_extra|tutanota_quote)\b
+    |^div\b[^>]{0,40}name\s*=\s*["']?quote\b
+    |border-top:\s*solid\ \#(?:B5C4DF|E1E1E1)\ 1\.0pt""",
+    re.IGNORECASE | re.VERBOSE,
+)
 
 
 def text_of(html: str) -> str:
-    html = html[:LIMIT]
+    """The text, quotations as lines that begin with ">", and `FOLD` where a mail program marked one."""
+    html = MARKS.sub("", html[:LIMIT])
     lower = html.lower()
     unclosed: set[str] = set()  # what is known not to end any more, lest every one of many looks to the end
     pieces: list[str] = []
+    blockquotes: list[bool] = []
+    preformatted = 0
     position = 0
     while found := MARKUP.search(html, position):
-        pieces.append(re.sub(r"\s+", " ", html[position : found.start()]))
+        pieces.append(_words(html[position : found.start()], preformatted))
         position = found.end()
-        if found[1] == "!--":
+        tag = found[1]
+        if tag == "!--":
             position = _after("-->", lower, position, unclosed)
             continue
-        name = match[1].lower() if (match := NAME.match(found[1])) else ""
+        closing = tag[0] == "/"
+        name = match[1].lower() if (match := NAME.match(tag)) else ""
+        if name == "pre":
+            preformatted = max(0, preformatted + (-1 if closing else 1))
         if BREAKS.fullmatch(name):
             pieces.append("\n\n" if name == "p" else "\n")
         elif name in ("td", "th"):
             pieces.append(" ")
-        elif name in UNSEEN and not found[1].startswith("/"):
+        elif name in UNSEEN and not closing:
             position = _after(f"</{name}>", lower, position, unclosed)
-    pieces.append(re.sub(r"\s+", " ", html[position:]))
-    text = unescape("".join(pieces)).replace("\xa0", " ")
-    lines = "\n".join(line.strip() for line in text.split("\n"))
-    return re.sub(r"\n{3,}", "\n\n", lines).strip()
+        if name == "blockquote":
+            pieces.append(_quotation(tag, closing, blockquotes))
+        elif name in ("div", "hr", "span") and not closing and QUOTED_FROM.search(tag[:1_000]):
+            pieces.append(f"\n{FOLD}\n")
+    pieces.append(_words(html[position:], preformatted))
+    return _lines(unescape("".join(pieces)).replace("\xa0", " "))
+
+
+def _words(text: str, preformatted: int) -> str:
+    return text if preformatted else re.sub(r"\s+", " ", text)
+
+
+def _quotation(tag: str, closing: bool, open_: list[bool]) -> str:
+    if not closing:
+        open_.append(not INDENTED.match(tag[:1_000]))
+        return OPEN if open_[-1] else ""
+    return CLOSE if open_ and open_.pop() else ""
+
+
+def _lines(text: str) -> str:
+    lines: list[str] = []
+    depth = 0
+    for line in text.split("\n"):
+        depth += line.count(OPEN) - line.count(CLOSE)
+        words = line.replace(OPEN, "").replace(CLOSE, "").strip()
+        quotes = ">" * min(max(depth, 0), QUOTE_DEPTH)
+        if words == FOLD:
+            lines.append(FOLD)
+        elif words:
+            lines.append(f"{quotes} {words}" if quotes else words)
+        elif lines and lines[-1].rstrip(">"):
+            lines.append(quotes)
+    # What marks a fold goes before the line it stands for.
+    return re.sub(rf"{FOLD}[\n{FOLD}]*", FOLD, "\n".join(lines)).strip()
 
 
 def _after(end: str, html: str, position: int, unclosed: set[str]) -> int:

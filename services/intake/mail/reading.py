@@ -1,10 +1,15 @@
 """One message, read: who wrote, about what, and whether an automatic answer is welcome."""
 
 from dataclasses import dataclass
+from itertools import islice
 
-from services.intake.mail.automatic import address_evidence, suppress_reply_evidence
-from services.intake.mail.body import body_of
-from services.intake.mail.headers import Headers, is_address, message_id
+from services.intake.mail.attachments import Attachment
+from services.intake.mail.authentication import authenticated_domains
+from services.intake.mail.automatic import address_evidence, automated_evidence, suppress_reply_evidence
+from services.intake.mail.body import body_of, files_of, whole
+from services.intake.mail.bounces import FailedRecipient, bounce_of
+from services.intake.mail.folding import new_text, plain
+from services.intake.mail.headers import is_address, message_id
 from shared.contracts.cloudevents import Person
 
 UNKNOWN_ADDRESS = "unknown@sender.invalid"
@@ -15,40 +20,15 @@ LARGE = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Ours:
-    """What is our own, all in lower case: addresses we are written to, and domains of our Message-IDs."""
+    """What is our own, all in lower case: addresses we are written to, domains of our Message-IDs, and the name
+    by which our mail server signs what it checked (RFC 8601; none trusts nothing)."""
 
     addresses: frozenset[str] = frozenset()
     message_id_domains: frozenset[str] = frozenset()
+    authserv_id: str = ""
 
 
 NOTHING = Ours()
-
-
-@dataclass(frozen=True, slots=True)
-class Attachment:
-    """A file that came with a message. Its bytes stay in the raw message and are never unpacked.
-
-    `name` is cleaned for showing and saving; `media_type` is what the bytes are, `claimed_type` what the
-    sender said; `size` is in bytes, decoded. `danger` says why opening it would be unsafe, or nothing.
-    """
-
-    name: str
-    media_type: str
-    claimed_type: str
-    size: int
-    sha256: str
-    danger: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class FailedRecipient:
-    """One address a delivery failed for (RFC 3464 section 2.3). `permanent` is None where the report does
-    not tell; `status` is RFC 3463's (`5.1.1`), or nothing; `diagnostic` is the server's words, cleaned."""
-
-    address: str
-    permanent: bool | None = None
-    status: str = ""
-    diagnostic: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +72,9 @@ def read(raw: bytes, *, envelope_from: str | None = None, ours: Ours = NOTHING) 
 
     `envelope_from` is empty for SMTP's null sender and None where there was no envelope.
     """
-    headers = Headers(raw)
-    body = body_of(raw)
+    message = whole(raw)
+    headers = message.headers
+    body = body_of(message)
     id = message_id(headers.first("message-id"))
     from_ = next(headers.people("from"), None)
     # RFC 5322 section 3.6.2: answers go where Reply-To says. Contact forms that send as no-reply@ rely on it.
@@ -101,21 +82,47 @@ def read(raw: bytes, *, envelope_from: str | None = None, ours: Ours = NOTHING) 
     found = reply_to or from_ or next(headers.people("sender"), None)
     if found is None and envelope_from and is_address(envelope_from):
         found = ("", envelope_from)
-    evidence = suppress_reply_evidence(
+    suppress = suppress_reply_evidence(
         headers, envelope_from=envelope_from, message_id=id, own_domains=ours.message_id_domains
     )
     if found is None:
-        evidence.append("the sender gave no usable address")
+        suppress.append("the sender gave no usable address")
         found = ("", UNKNOWN_ADDRESS)
     else:
-        evidence += address_evidence(found[1], ours.addresses)
+        suppress += address_evidence(found[1], ours.addresses)
+    subject = headers.first("subject")
+    bounce = bounce_of(raw, headers, body, envelope_from=envelope_from, own=ours.addresses)
+    text = plain(body.text)
     return ReadMail(
         sender=Person(name=found[0] or (from_[0] if from_ else ""), address=found[1]),
         author=from_[1] if from_ else "",
-        subject=headers.first("subject"),
+        subject=subject,
         message_id=id,
-        text=body.text,
+        text=text,
         text_cut=body.cut,
-        suppress_reply_evidence=tuple(evidence),
+        new_text=new_text(body.text, subject, from_[0] if from_ else ""),
+        in_reply_to=headers.message_ids("in-reply-to"),
+        references=headers.message_ids("references"),
+        bounce_evidence=bounce.evidence,
+        failed_recipients=bounce.recipients,
+        bounced_message_ids=bounce.message_ids,
+        automated_evidence=tuple(
+            automated_evidence(
+                headers,
+                kinds=body.kinds,
+                text=text,
+                envelope_from=envelope_from,
+                is_bounce=bool(bounce.evidence),
+            )
+        ),
+        suppress_reply_evidence=tuple(suppress),
+        attachments=tuple(body.attachments),
+        authenticated_domains=authenticated_domains(headers, ours.authserv_id),
         parse_error="; ".join(body.problems[:10])[:500] or None,
+        unreadable=body.unreadable,
     )
+
+
+def attachment_bytes(raw: bytes, index: int) -> bytes | None:
+    """The bytes of the attachment that `read` lists at `index`, or None where there is none such."""
+    return next(islice(files_of(whole(raw)), max(index, 0), None), None) if index >= 0 else None
