@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from services.intake.mail.attachments import Attachment, attachment
 from services.intake.mail.charsets import decoded, storable
 from services.intake.mail.flowed import unflowed
-from services.intake.mail.headers import Headers, split
+from services.intake.mail.headers import BLOCK_LIMIT, Headers, split
 from services.intake.mail.html import text_of
 from services.intake.mail.parts import Part
 from services.intake.mail.tnef import read_tnef
@@ -18,6 +18,8 @@ PART_BYTES = 1_000_000
 """Bytes of one part that are read as text."""
 TEXT_BYTES = 4 * 1024 * 1024
 """Bytes of all parts together that are read as text."""
+HTML_TAGS = 100_000
+"""Tags of all parts together: three microseconds each."""
 PARTS_LIMIT = 500
 FILES_LIMIT = 100
 DEPTH_LIMIT = 20
@@ -95,7 +97,7 @@ def as_source(message: Part, problem: str) -> Body:
 def whole(raw: bytes) -> Part:
     """The message itself as a part."""
     head, body = split(raw)
-    return Part(body, Headers.of_block(head), 0, len(body))
+    return Part(body, Headers.of_block(head[:BLOCK_LIMIT]), 0, len(body))
 
 
 class _Reading:
@@ -108,6 +110,7 @@ class _Reading:
         self._keep = keep
         self._parts = 0
         self._text_bytes = 0
+        self._tags = HTML_TAGS
 
     def texts(self, part: Part, depth: int, *, wanted: bool = True, own: bool = True) -> tuple[str, str]:
         """Text that is part of the message, and text that came attached to it.
@@ -187,9 +190,15 @@ class _Reading:
         parameters = part.content_type.parameters
         text = storable(decoded(part.bytes(PART_BYTES), parameters.get("charset", "")))
         if kind == "text/html":
-            return text_of(text)
+            return self._html(text)
         if parameters.get("format", "").lower() == "flowed":
             return unflowed(text, delete_space=parameters.get("delsp", "").lower() == "yes")
+        return text
+
+    def _html(self, text: str) -> str:
+        text, tags, cut = text_of(text, self._tags)
+        self._tags -= tags
+        self.body.cut = self.body.cut or cut
         return text
 
     def _file(self, name: str, kind: str, data: bytes) -> None:
@@ -207,7 +216,7 @@ class _Reading:
         for name, data in found.files:
             self._file(name, "application/octet-stream", data)
         # Beside it stands, as a rule, the same text in plain: taken only where there is none, as if attached.
-        return "", storable(found.text)[:TEXT_LIMIT] or text_of(storable(found.html[:PART_BYTES]))
+        return "", storable(found.text)[:TEXT_LIMIT] or self._html(storable(found.html[:PART_BYTES]))
 
     def _forwarded(self, part: Part, depth: int, wanted: bool, own: bool) -> tuple[str, str]:
         """A message inside the message: often the enquiry itself, passed on by a colleague."""

@@ -6,11 +6,12 @@ failed recipients; it is asked only where the signs are there, as it takes ordin
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from email.parser import BytesParser
 from email.policy import compat32
 from functools import cached_property
+from itertools import islice
 
 from flufl.bounce import all_failures
 
@@ -40,7 +41,7 @@ ASKED_LINE = 200
 
 CODE = re.compile(r"(?<![\d.])(?:[45]\.\d{1,3}\.\d{1,3}|[45]\d\d(?=[ -]))(?![\d.])")
 STATUS_CODE = re.compile(r"(?<![\d.])([245])\.(\d{1,3})\.(\d{1,3})(?![\d.])")
-REPLY_CODE = re.compile(r"(?<![\d.#-])([45])\d\d(?=[ -])")
+REPLY_CODE = re.compile(r"(?<![\d.#-])([45])[0-5]\d(?= |-\D|-\d\.)")
 PLAIN_FIELDS = re.compile(
     r"^(?:Final-Recipient|Original-Recipient|Action|Status)[ \t]*:", re.MULTILINE | re.IGNORECASE
 )
@@ -87,7 +88,7 @@ def bounce_of(
     evidence, certain = signs.evidence()
     if not evidence:
         return NONE
-    recipients = _reported(signs.statuses) or _in_header(headers, signs.notice)
+    recipients = _reported(signs.blocks) or _in_header(headers, signs.notice)
     known = bool(recipients)
     if not recipients:
         ours = own | {address.lower() for name in ("from", "to") for _, address in headers.people(name)}
@@ -95,7 +96,7 @@ def bounce_of(
     if not certain and not (recipients and (known or signs.by_system or CODE.search(signs.notice))):
         return NONE
     return Bounce(
-        tuple(evidence), tuple(recipients[:RECIPIENTS_LIMIT]), _message_ids(headers, body, signs.statuses)
+        tuple(evidence), tuple(recipients[:RECIPIENTS_LIMIT]), _message_ids(headers, body, signs.blocks)
     )
 
 
@@ -147,6 +148,10 @@ class _Signs:
         return [self.notice] if "final-recipient" in names and names & {"action", "status"} else []
 
     @cached_property
+    def blocks(self) -> list[dict[str, str]]:
+        return list(islice(_blocks(self.statuses), RECIPIENTS_LIMIT * 2))
+
+    @cached_property
     def is_answer(self) -> bool:
         """Whether a person answers a bounce or passes one on. Some servers append what failed to "Re: ..."."""
         if self.by_system:
@@ -159,7 +164,7 @@ class _Signs:
     def evidence(self) -> tuple[list[str], bool]:
         """The signs, if they suffice, and whether they do even where no recipient can be found."""
         if self.statuses:
-            actions = _actions(self.statuses)
+            actions = _actions(self.blocks)
             if actions and actions <= {"delivered", "relayed", "expanded"}:
                 return [], False  # a report of success: delivered, relayed or expanded
             return ["it carries a delivery report (RFC 3464)"], True
@@ -188,10 +193,12 @@ def _is_mail_system(headers: Headers) -> bool:
 # What a report says
 
 
-def _blocks(statuses: Iterable[str]) -> Iterable[dict[str, str]]:
+def _blocks(statuses: Iterable[str]) -> Iterator[dict[str, str]]:
     """The groups of fields of reports: one for the message, and one for each recipient."""
     for status in statuses:
-        for block in re.split(r"\n[ \t]*\n", status[:200_000])[: RECIPIENTS_LIMIT * 2]:
+        for block in re.split(r"\n[ \t]*\n", status[:200_000], maxsplit=RECIPIENTS_LIMIT * 2)[
+            : RECIPIENTS_LIMIT * 2
+        ]:
             fields: dict[str, str] = {}
             for match in FIELD.finditer(block.encode("utf-8", "replace")):
                 value = cleaned(match[2][:2_000].decode("utf-8", "replace"))
@@ -200,14 +207,14 @@ def _blocks(statuses: Iterable[str]) -> Iterable[dict[str, str]]:
                 yield fields
 
 
-def _actions(statuses: Iterable[str]) -> set[str]:
-    found = (re.match(r"\w+", block["action"].lower()) for block in _blocks(statuses) if "action" in block)
+def _actions(blocks: Iterable[dict[str, str]]) -> set[str]:
+    found = (re.match(r"\w+", block["action"].lower()) for block in blocks if "action" in block)
     return {match[0] for match in found if match}
 
 
-def _reported(statuses: list[str]) -> list[FailedRecipient]:
+def _reported(blocks: Iterable[dict[str, str]]) -> list[FailedRecipient]:
     found: dict[str, FailedRecipient] = {}
-    for block in _blocks(statuses):
+    for block in blocks:
         action = block.get("action", "").lower()
         if action.startswith(("delivered", "relayed", "expanded")):
             continue
@@ -337,12 +344,12 @@ def _status(text: str) -> str:
     return found[0] if found else ""
 
 
-def _message_ids(headers: Headers, body: Body, statuses: list[str]) -> tuple[str, ...]:
+def _message_ids(headers: Headers, body: Body, blocks: Iterable[dict[str, str]]) -> tuple[str, ...]:
     """The Message-IDs of what came back, from its header, wherever that stands."""
     found: list[str] = []
     for returned in body.returned:
         found += returned.message_ids("message-id")
-    for block in _blocks(statuses):
+    for block in blocks:
         found += MESSAGE_ID.findall(
             block.get("original-message-id", "") + block.get("x-original-message-id", "")
         )

@@ -24,6 +24,8 @@ LINE = 600
 """Characters of a line that are looked at."""
 SEEN_AT_ONCE = 8
 SIGNATURE_LINES = 12
+COLONS_LIMIT = 300
+"""Lines that end in a colon, and quotations, that are looked at for who is quoted."""
 COVER_NOTE = 300
 """Characters above the fold that may be no more than a covering note."""
 
@@ -84,6 +86,7 @@ def _is_cover_note(new: str) -> bool:
 
 def _fold(lines: list[str]) -> tuple[int, bool]:
     """The line from which on all is another message's, and whether it is passed on rather than replied to."""
+    colons = 0
     for at, whole_line in enumerate(lines):
         line = whole_line[:LINE]
         if line.startswith(FOLD):
@@ -95,7 +98,8 @@ def _fold(lines: list[str]) -> tuple[int, bool]:
             return at, True
         if (ruled and ORIGINAL_MESSAGE.match(line.lower())) or (colon and _begins_headers(lines, at)):
             return _with_rule(lines, at), False
-        if colon and line.rstrip().endswith((":", "：")):
+        if colon and colons < COLONS_LIMIT and line.rstrip().endswith((":", "：")):
+            colons += 1
             start, certain = _attribution(lines, at)
             if certain and start is not None and not QUOTED.match(_next(lines, at)):
                 return _with_rule(lines, start), False
@@ -121,7 +125,7 @@ def _next(lines: list[str], at: int) -> str:
 
 def _begins_headers(lines: list[str], at: int) -> bool:
     """Whether a copied header begins here: From and two more of Date, To and Subject, in any language."""
-    if not _header_name(lines[at]):
+    if _header_name(lines[at]) in ("", "to"):
         return False
     names = {_header_name(line) for line in lines[at : at + SEEN_AT_ONCE]}
     return "from" in names and len(names & {"date", "to", "subject"}) >= 2
@@ -141,7 +145,11 @@ def _attribution(lines: list[str], at: int) -> tuple[int | None, bool]:
     candidate = ""
     for start in range(at, max(-1, at - 4), -1):
         line = lines[start][:LINE].lstrip(FOLD).strip()
-        if not line or (start < at and (QUOTED.match(line) or line.endswith((".", "?", "!")))):
+        if (
+            not line
+            or len(candidate) > LINE
+            or (start < at and (QUOTED.match(line) or line.endswith((".", "?", "!"))))
+        ):
             break
         candidate = f"{line} {candidate}".strip()
         dated, timed = DATED.search(candidate), TIMED.search(candidate)
@@ -161,12 +169,15 @@ def _attribution(lines: list[str], at: int) -> tuple[int | None, bool]:
 def _unquoted(lines: list[str]) -> list[str]:
     """`lines` without quotations, and without the attribution that stands before each."""
     kept: list[str] = []
+    quotations = 0
     for line in lines:
         if not QUOTED.match(line[:LINE]):
             kept.append(line)
             continue
         if kept and kept[-1] is not _GAP:
-            _drop_attribution(kept)
+            if quotations < COLONS_LIMIT:
+                _drop_attribution(kept)
+            quotations += 1
             kept.append(_GAP)
     return [line for line in kept if line is not _GAP]
 
@@ -191,17 +202,21 @@ def _without_signature(lines: list[str], sender: str) -> list[str]:
         if DASHES.fullmatch(line[:LINE]) and (at or len(lines) > 1):
             lines = lines[:at]
             break
-        if RULE.fullmatch(line[:LINE]) and _is_contact(lines[at + 1 :]):
+        if (
+            at > len(lines) - 3 * SIGNATURE_LINES
+            and RULE.fullmatch(line[:LINE])
+            and _is_contact(lines[at + 1 :])
+        ):
             lines = lines[:at]
             break
     return _without_contact(_without_sent_from(lines), sender)
 
 
 def _without_sent_from(lines: list[str]) -> list[str]:
-    lines = _trimmed(lines)
-    while lines and SENT_FROM.match(lines[-1][:LINE].lower()):
-        lines = _trimmed(lines[:-1])
-    return lines
+    end = len(lines)
+    while end and (not lines[end - 1].strip() or SENT_FROM.match(lines[end - 1][:LINE].lower())):
+        end -= 1
+    return lines[:end]
 
 
 def _without_contact(lines: list[str], sender: str) -> list[str]:

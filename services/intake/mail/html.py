@@ -17,12 +17,44 @@ QUOTE_DEPTH = 5
 MARKS = re.compile(f"[{FOLD}{OPEN}{CLOSE}]")
 # Each alternative stops at the next "<", so no input makes it look at anything twice.
 MARKUP = re.compile(r"<(!--|[!?][^<>]*>|/?[a-zA-Z][^<>]*>)")
-NAME = re.compile(r"/?([a-zA-Z0-9]+)")
+NAME = re.compile(r"/?([a-zA-Z0-9]{1,20})")
 UNSEEN = frozenset({"script", "style", "head", "title", "template", "noscript"})
-BREAKS = re.compile(
-    "address|article|aside|blockquote|br|dd|div|dl|dt|figure|footer|form|h[1-6]|header|hr|li|main|ol|p|pre"
-    "|section|table|tr|ul"
+BREAKS = frozenset(
+    {
+        "address",
+        "article",
+        "aside",
+        "blockquote",
+        "br",
+        "dd",
+        "div",
+        "dl",
+        "dt",
+        "figure",
+        "footer",
+        "form",
+        "h1",
+    }
+    | {
+        "h2",
+        "h3",
+        "h4",
+        "h5",
+        "h6",
+        "header",
+        "hr",
+        "li",
+        "main",
+        "ol",
+        "p",
+        "pre",
+        "section",
+        "table",
+        "tr",
+        "ul",
+    }
 )
+BREAK_OF = {name: "\n\n" if name == "p" else "\n" for name in BREAKS} | {"td": " ", "th": " "}
 # Indentation, as against quotation: what an editor's "increase indent" makes.
 INDENTED = re.compile(
     r"(?!.*border-left)(?=.*border:\s*(?:none|0(?![.\d])|medium))", re.IGNORECASE | re.DOTALL
@@ -30,26 +62,31 @@ INDENTED = re.compile(
 # How mail programs mark where what they quote or forward begins: Gmail, Outlook (three kinds), Thunderbird, Yahoo,
 # Zimbra, Proton, GMX, Zoho, Tuta.
 QUOTED_FROM = re.compile(
-    r"""(?:class|id|name)\s*=\s*["']?[^"'>]{0,200}?\b(?:gmail_quote|(?:x_)*divRplyFwdMsg|(?:x_)*appendonsend|stopSpelling
-    |mail-editor-reference-message-container|OutlookMessageHeader|replySplit|moz-cite-prefix|moz-forward-container
-    |yahoo_quoted|zwchr|protonmail_quote|zmail_extra|tutanota_quote)\b
-    |^div\b[^>]{0,40}name\s*=\s*["']?quote\b
-    |border-top:\s*solid\ \#(?:B5C4DF|E1E1E1)\ 1\.0pt""",
+    r"""\b(?:gmail_quote|(?:x_)*divRplyFwdMsg|(?:x_)*appendonsend|stopSpelling|mail-editor-reference-message-container
+    |OutlookMessageHeader|replySplit|moz-cite-prefix|moz-forward-container|yahoo_quoted|zwchr|protonmail_quote
+    |zmail_extra|tutanota_quote|solid\ \#(?:B5C4DF|E1E1E1)\ 1\.0pt)\b|\bname=["']?quote\b""",
     re.IGNORECASE | re.VERBOSE,
 )
+BLANK_LINES = re.compile(r"\n(?:[ \t]*\n)+")
 
 
-def text_of(html: str) -> str:
-    """The text, quotations as lines that begin with ">", and `FOLD` where a mail program marked one."""
+def text_of(html: str, tags: int = 100_000) -> tuple[str, int, bool]:
+    """The text, quotations as lines that begin with ">", and `FOLD` where a mail program marked one; the number of
+    tags seen, which is `tags` at most; and whether anything was left out for its length."""
+    cut = len(html) > LIMIT
     html = MARKS.sub("", html[:LIMIT])
     lower = html.lower()
     unclosed: set[str] = set()  # what is known not to end any more, lest every one of many looks to the end
     pieces: list[str] = []
     blockquotes: list[bool] = []
-    preformatted = 0
-    position = 0
+    preformatted = position = seen = 0
     while found := MARKUP.search(html, position):
-        pieces.append(_words(html[position : found.start()], preformatted))
+        if seen >= tags:
+            cut, html = True, html[:position]
+            break
+        seen += 1
+        if found.start() > position:
+            pieces.append(_words(html[position : found.start()], preformatted))
         position = found.end()
         tag = found[1]
         if tag == "!--":
@@ -57,20 +94,23 @@ def text_of(html: str) -> str:
             continue
         closing = tag[0] == "/"
         name = match[1].lower() if (match := NAME.match(tag)) else ""
-        if name == "pre":
-            preformatted = max(0, preformatted + (-1 if closing else 1))
-        if BREAKS.fullmatch(name):
-            pieces.append("\n\n" if name == "p" else "\n")
-        elif name in ("td", "th"):
-            pieces.append(" ")
+        if gap := BREAK_OF.get(name):
+            pieces.append(gap)
         elif name in UNSEEN and not closing:
             position = _after(f"</{name}>", lower, position, unclosed)
-        if name == "blockquote":
+        if name == "pre":
+            preformatted = max(0, preformatted + (-1 if closing else 1))
+        elif name == "blockquote":
             pieces.append(_quotation(tag, closing, blockquotes))
-        elif name in ("div", "hr", "span") and not closing and QUOTED_FROM.search(tag[:1_000]):
+        elif (
+            not closing
+            and len(tag) > 12
+            and name in ("div", "hr", "span")
+            and QUOTED_FROM.search(tag[:1_000])
+        ):
             pieces.append(f"\n{FOLD}\n")
     pieces.append(_words(html[position:], preformatted))
-    return _lines(unescape("".join(pieces)).replace("\xa0", " "))
+    return _lines(unescape("".join(pieces)).replace("\xa0", " ")), seen, cut
 
 
 def _words(text: str, preformatted: int) -> str:
@@ -87,7 +127,7 @@ def _quotation(tag: str, closing: bool, open_: list[bool]) -> str:
 def _lines(text: str) -> str:
     lines: list[str] = []
     depth = 0
-    for line in text.split("\n"):
+    for line in BLANK_LINES.sub("\n\n", text).split("\n"):
         depth += line.count(OPEN) - line.count(CLOSE)
         words = line.replace(OPEN, "").replace(CLOSE, "").strip()
         quotes = ">" * min(max(depth, 0), QUOTE_DEPTH)

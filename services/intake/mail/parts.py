@@ -19,9 +19,11 @@ PART_HEAD_LIMIT = 16 * 1024
 FALSE_HITS_LIMIT = 10_000
 """Lines that begin like a boundary and are none."""
 SIBLINGS_LIMIT = 500
+LINES_LIMIT = 600_000
+"""Lines of a uuencoded file: 36 MB."""
 
 # The fields at the start of a part. What is no field begins the body: RFC 2046 lets a part have no header at all.
-HEAD = re.compile(rb"(?:>?From .*\n)?(?:[!-9;-~]+[ \t]*:.*(?:\n[ \t].*)*(?:\n|\Z))*")
+HEAD = re.compile(rb"(?:>?From .*\n)?(?:[!-9;-~]+[ \t]*:.*(?:\n[ \t].*)*(?:\n|\Z)){0,300}")
 BOUNDARY = re.compile(rb"^--([^\s-][^\s]{0,199})[ \t]*\n(?=Content-[TD])", re.MULTILINE | re.IGNORECASE)
 PARAMETER = re.compile(r""";\s*([^\s=;"]{1,80})\s*=\s*(?:"((?:[^"\\]|\\.)*)"?|([^;]*))""", re.DOTALL)
 SECTION = re.compile(r"([^*]+)\*(?:(\d{1,3})(\*)?)?")
@@ -189,7 +191,7 @@ def _base64(data: bytes) -> bytes:
 
 
 def _uudecoded(data: bytes) -> Iterator[bytes]:
-    lines = iter(data.splitlines())
+    lines = iter(data.split(b"\n", LINES_LIMIT)[:LINES_LIMIT])
     for line in lines:
         if line.startswith(b"begin "):
             break
