@@ -16,6 +16,7 @@ NOBODY_READS = re.compile(
     r"|owner-.*|.*-(request|bounces|owner|noreply)",
     re.IGNORECASE,
 )
+LIST_MAIL = "it is list mail"
 LISTS = ("list-id", "list-unsubscribe", "list-post")
 ROBOTS = (
     "x-autoreply", "x-autorespond", "x-autoresponder", "x-auto-reply", "x-mail-autoreply", "x-autoreply-from",
@@ -75,7 +76,7 @@ def automated_evidence(
     for name in ROBOTS:
         if headers.has(name) and headers.first(name).strip().lower() not in ("no", "false", "0"):
             evidence.append(f"it has {_written(name)}")
-    evidence += [f"it is list mail ({_written(name)})" for name in LISTS if headers.has(name)]
+    evidence += [f"{LIST_MAIL} ({_written(name)})" for name in LISTS if headers.has(name)]
     evidence += list(dict.fromkeys(REPORTS[kind] for kind in kinds if kind in REPORTS))
     subject = headers.first("subject").lower()
     if not ANSWERS.match(subject) and (AWAY_SUBJECT.match(subject) or AWAY_ENDING.match(subject)):
@@ -114,6 +115,12 @@ def suppress_reply_evidence(
     if message_id.rstrip(">").rpartition("@")[2].lower() in own_domains:
         evidence.append("its Message-ID is one of ours")
     return evidence
+
+
+def unanswerable(automated: list[str]) -> list[str]:
+    """The reasons among `automated` for which nothing may answer: all but that a list's software passed it on, as
+    people write to lists, and that a newsletter's way out is offered."""
+    return [reason for reason in automated if not reason.startswith(LIST_MAIL)]
 
 
 def address_evidence(address: str, own_addresses: frozenset[str]) -> list[str]:

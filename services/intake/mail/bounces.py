@@ -39,17 +39,22 @@ ASKED_BYTES = 32 * 1024
 take quadratic time on long lines."""
 ASKED_LINE = 200
 
-CODE = re.compile(r"(?<![\d.])(?:[45]\.\d{1,3}\.\d{1,3}|[45]\d\d(?=[ -]))(?![\d.])")
 STATUS_CODE = re.compile(r"(?<![\d.])([245])\.(\d{1,3})\.(\d{1,3})(?![\d.])")
 REPLY_CODE = re.compile(r"(?<![\d.#-])([45])[0-5]\d(?= |-\D|-\d\.)")
 PLAIN_FIELDS = re.compile(
     r"^(?:Final-Recipient|Original-Recipient|Action|Status)[ \t]*:", re.MULTILINE | re.IGNORECASE
 )
 # What may stand before an address in a line that begins with it.
+LABEL = re.compile(
+    r"\s*(?:(?:failed|final|original|intended|smtp)[ -]?)?(?:recipient|rcpt|address|to|for)(?:[ -]address)?"
+    r"\s*[:;]\s*(?:rfc822;|smtp:)?\s*<?",
+    re.IGNORECASE,
+)
 BEFORE = re.compile(
     r"[\s<>\[\]()'\"*=:-]*(?:(?:to|smtp|rfc822|e-?mail|recipient|address)\s*[:;]\s*)?[\s<\['\"]*",
     re.IGNORECASE,
 )
+BLANK_LINES = re.compile(rb"\n(?:[ \t]*\n){2,}")
 LONG_LINE = re.compile(rb"[^\n]{%d}" % ASKED_LINE)
 RETURNED_BELOW_ANYWHERE = re.compile(f"^(?:{RETURNED_BELOW.pattern})", re.MULTILINE | re.IGNORECASE)
 RETURNED_ID = re.compile(r"^[>\s]{0,10}message-id:\s{0,5}(<[^\n]{3,400})", re.MULTILINE | re.IGNORECASE)
@@ -93,7 +98,7 @@ def bounce_of(
     if not recipients:
         ours = own | {address.lower() for name in ("from", "to") for _, address in headers.people(name)}
         recipients, known = _home_made(raw, signs.notice, body, ours)
-    if not certain and not (recipients and (known or signs.by_system or CODE.search(signs.notice))):
+    if not certain and not (recipients and (known or signs.by_system)):
         return NONE
     return Bounce(
         tuple(evidence), tuple(recipients[:RECIPIENTS_LIMIT]), _message_ids(headers, body, signs.blocks)
@@ -163,7 +168,7 @@ class _Signs:
 
     def evidence(self) -> tuple[list[str], bool]:
         """The signs, if they suffice, and whether they do even where no recipient can be found."""
-        if self.statuses:
+        if self.blocks:
             actions = _actions(self.blocks)
             if actions and actions <= {"delivered", "relayed", "expanded"}:
                 return [], False  # a report of success: delivered, relayed or expanded
@@ -270,7 +275,7 @@ def _home_made(
     addresses = [address for address in (*temporary, *permanent) if address.lower() not in ours]
     known = bool(addresses)
     if not addresses:
-        addresses = _named(_until_returned(notice), ours)
+        addresses = _named(_until_returned(notice), ours) or _named(notice, ours, certain=True)
     if not addresses:  # whom the returned message was written to, if that is one
         sent_to = [[address for _, address in returned.people("to")] for returned in body.returned[:3]]
         sent_to.append(ADDRESS.findall(" ".join(RETURNED_TO.findall(body.text)[:3])))
@@ -284,7 +289,9 @@ def _asked(raw: bytes) -> tuple[list[str], list[str]]:
     """The temporary and the permanent failures that flufl.bounce finds."""
     head, blank, rest = raw[:ASKED_BYTES].replace(b"\r\n", b"\n").partition(b"\n\n")
     try:
-        found = all_failures(PARSER.parsebytes(head + blank + LONG_LINE.sub(rb"\g<0>\n", rest)))
+        found = all_failures(
+            PARSER.parsebytes(head + blank + LONG_LINE.sub(rb"\g<0>\n", BLANK_LINES.sub(b"\n\n", rest)))
+        )
     except Exception:  # it was written for mail that somebody had looked at
         return [], []
     temporary, permanent = (
@@ -303,8 +310,9 @@ def _until_returned(notice: str) -> str:
     return notice[: found.start()] if found else notice[:4_000]
 
 
-def _named(notice: str, ours: frozenset[str] | set[str]) -> list[str]:
-    """Addresses that stand where a failed one does: in brackets or alone in a line, or after words that say so."""
+def _named(notice: str, ours: frozenset[str] | set[str], *, certain: bool = False) -> list[str]:
+    """Addresses that stand where a failed one does: in brackets or alone in a line, or after words that say so; with
+    `certain`, only where a line says that it is one."""
     addresses: list[str] = []
     expected = 0
     for line in notice.split("\n"):
@@ -312,8 +320,9 @@ def _named(notice: str, ours: frozenset[str] | set[str]) -> list[str]:
         expected = 6 if WORD_OF_ADDRESSES.search(text.lower()) else expected - bool(text)
         for match in ADDRESS.finditer(text[:500]):
             address = match[0].strip("'<>*_=").rstrip(".:")
-            begins = BEFORE.fullmatch(text[: match.start()]) is not None
-            if (begins or expected > 0) and is_address(address) and address.lower() not in ours:
+            before = text[: match.start()]
+            stands = LABEL.fullmatch(before) if certain else expected > 0 or BEFORE.fullmatch(before)
+            if stands and is_address(address) and address.lower() not in ours:
                 addresses.append(address)
     usual = [address for address in addresses if not MAIL_SYSTEM.search(address.lower())]
     return list(dict.fromkeys(usual))[:RECIPIENTS_LIMIT]

@@ -232,7 +232,8 @@ def _without_contact(lines: list[str], sender: str) -> list[str]:
         if begins and below:
             return _trimmed(lines[:at])
         if SIGN_OFF.fullmatch(line.lower()) and below and _is_contact(below):
-            return lines[: at + 1]
+            named = at + 2 if below[0].strip() and not CONTACT.search(below[0]) else at + 1
+            return lines[:named]
     return _without_card(lines)
 
 

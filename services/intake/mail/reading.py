@@ -5,7 +5,12 @@ from itertools import islice
 
 from services.intake.mail.attachments import Attachment
 from services.intake.mail.authentication import authenticated_domains
-from services.intake.mail.automatic import address_evidence, automated_evidence, suppress_reply_evidence
+from services.intake.mail.automatic import (
+    address_evidence,
+    automated_evidence,
+    suppress_reply_evidence,
+    unanswerable,
+)
 from services.intake.mail.body import body_of, files_of, whole
 from services.intake.mail.bounces import FailedRecipient, bounce_of
 from services.intake.mail.folding import new_text, plain
@@ -82,6 +87,12 @@ def read(raw: bytes, *, envelope_from: str | None = None, ours: Ours = NOTHING) 
     found = reply_to or from_ or next(headers.people("sender"), None)
     if found is None and envelope_from and is_address(envelope_from):
         found = ("", envelope_from)
+    subject = headers.first("subject")
+    text = plain(body.text)
+    bounce = bounce_of(raw, headers, body, envelope_from=envelope_from, own=ours.addresses)
+    automated = automated_evidence(
+        headers, kinds=body.kinds, text=text, envelope_from=envelope_from, is_bounce=bool(bounce.evidence)
+    )
     suppress = suppress_reply_evidence(
         headers, envelope_from=envelope_from, message_id=id, own_domains=ours.message_id_domains
     )
@@ -90,9 +101,6 @@ def read(raw: bytes, *, envelope_from: str | None = None, ours: Ours = NOTHING) 
         found = ("", UNKNOWN_ADDRESS)
     else:
         suppress += address_evidence(found[1], ours.addresses)
-    subject = headers.first("subject")
-    bounce = bounce_of(raw, headers, body, envelope_from=envelope_from, own=ours.addresses)
-    text = plain(body.text)
     return ReadMail(
         sender=Person(name=found[0] or (from_[0] if from_ else ""), address=found[1]),
         author=from_[1] if from_ else "",
@@ -106,16 +114,8 @@ def read(raw: bytes, *, envelope_from: str | None = None, ours: Ours = NOTHING) 
         bounce_evidence=bounce.evidence,
         failed_recipients=bounce.recipients,
         bounced_message_ids=bounce.message_ids,
-        automated_evidence=tuple(
-            automated_evidence(
-                headers,
-                kinds=body.kinds,
-                text=text,
-                envelope_from=envelope_from,
-                is_bounce=bool(bounce.evidence),
-            )
-        ),
-        suppress_reply_evidence=tuple(suppress),
+        automated_evidence=tuple(automated),
+        suppress_reply_evidence=tuple(dict.fromkeys([*suppress, *unanswerable(automated)])),
         attachments=tuple(body.attachments),
         authenticated_domains=authenticated_domains(headers, ours.authserv_id),
         parse_error="; ".join(body.problems[:10])[:500] or None,
