@@ -34,6 +34,7 @@ class Kept(BaseModel):
     offset: float
     operator_token: str
     web_form_key: str
+    reply_key: str
     worked: float = 0.0
 
 

@@ -101,6 +101,7 @@ def _running(
             clock_offset=timedelta(seconds=kept.offset),
             operator_token=kept.operator_token,
             web_form_key=kept.web_form_key,
+            reply_key=kept.reply_key,
         )
         stack.callback(pipeline.stop)
         _tell_taken_ports(pipeline, screen)
@@ -160,6 +161,7 @@ def _take_up(held: Folder, last: Kept | None, servers: Servers, options: Options
         offset=(OPENING.astimezone(UTC) - now).total_seconds(),
         operator_token=new_token(),
         web_form_key=new_token(),
+        reply_key=new_token(),
     )
     held.write(kept)
     screen.step(f"The programme's clock starts at {london(OPENING)}")

@@ -1,6 +1,7 @@
 """Runs the services as separate processes on one machine: for the demo, the tests and the benchmark."""
 
 import asyncio
+import json
 import os
 import secrets
 import sys
@@ -114,17 +115,21 @@ class Pipeline:
         extra: Mapping[str, str] | None = None,
         operator_token: str | None = None,
         web_form_key: str | None = None,
+        reply_key: str | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.tenant = tenant
         self.operator_token = operator_token or secrets.token_urlsafe(24)
         self.web_form_key = web_form_key or secrets.token_urlsafe(24)
+        self.reply_key = reply_key or secrets.token_urlsafe(24)
         self._claims = ExitStack()
         self.smtp_port, self.lmtp_port = self._claim(SMTP_PORT), self._claim(LMTP_PORT)
         particular = {
             "INTAKE_SMTP_PORT": str(self.smtp_port),
             "INTAKE_LMTP_PORT": str(self.lmtp_port),
             "INTAKE_RECIPIENTS": f'["{ADDRESS}"]',
+            "INTAKE_REPLY_KEYS": json.dumps([self.reply_key]),
+            "NOTIFICATIONS_REPLY_KEYS": json.dumps([self.reply_key]),
             "TRIAGE_PROGRAMME": str(PROGRAMME / "programme.yaml"),
             "MENTORING_MENTORS": str(PROGRAMME / "mentors.yaml"),
             "NOTIFICATIONS_SENDER_ADDRESS": ADDRESS,

@@ -8,7 +8,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, assert_never
+from typing import Annotated, Any, Literal
 
 import structlog
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
@@ -20,7 +20,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 from starlette.requests import ClientDisconnect
 
 from services.intake.arrival import Accept, EnquiryForm, arrived_form, arriving_mail, where
-from services.intake.domain import Accepted, Contradicted, Message, Outcome, Repeated
+from services.intake.domain import Contradicted, Kind, Message, Outcome, Repeated
 from services.intake.mail import Ours
 from services.intake.told import Told, tell
 from shared.store import Unavailable
@@ -55,14 +55,17 @@ class ApiOptions:
 
 
 class Receipt(BaseModel):
-    """`duplicate` says that the message had been accepted before; the rest is what was said then. `message` is
-    what was made of it, for a client that asks for it (`Prefer: return=representation`, RFC 7240)."""
+    """`outcome` is what became of the message. `enquiry` and `reference` are those of the enquiry it began or
+    belongs to; without one, its own id and nothing. `duplicate` says that the message had been accepted before;
+    the rest is what was said then. `message` is what was made of it, for a client that asks for it
+    (`Prefer: return=representation`, RFC 7240)."""
 
     model_config = ConfigDict(frozen=True)
 
     reference: str
     enquiry: str
     duplicate: bool
+    outcome: Kind
     message: Told | None = None
 
 
@@ -244,22 +247,20 @@ async def _answering(options: ApiOptions) -> AsyncIterator[None]:
 
 
 def _receipt(outcome: Outcome, told: Told | None) -> Response:
-    match outcome:
-        case Accepted(state) | Repeated(state):
-            receipt = Receipt(
-                reference=state.reference,
-                enquiry=state.id,
-                duplicate=isinstance(outcome, Repeated),
-                message=told,
-            )
-            body = receipt.model_dump(mode="json", exclude_none=True)
-            return JSONResponse(body, 202, {"Location": f"/enquiries/{state.id}"})
-        case Contradicted():
-            raise ProblemError(
-                422, "Idempotency-Key is used already", "Another form was sent with this key. Make a new one."
-            )
-        case _:
-            assert_never(outcome)
+    if isinstance(outcome, Contradicted):
+        raise ProblemError(
+            422, "Idempotency-Key is used already", "Another form was sent with this key. Make a new one."
+        )
+    state = outcome.state
+    receipt = Receipt(
+        reference=state.reference,
+        enquiry=state.belongs_to,
+        duplicate=isinstance(outcome, Repeated),
+        outcome=state.outcome,
+        message=told,
+    )
+    body = receipt.model_dump(mode="json", exclude_none=True)
+    return JSONResponse(body, 202, {"Location": f"/enquiries/{state.belongs_to}"})
 
 
 async def _body(request: Request, limit: int, timeout: float) -> bytes:  # noqa: ASYNC109

@@ -7,21 +7,22 @@ from fastapi import FastAPI
 
 from services.intake.acceptance import Acceptance, Messages
 from services.intake.api import enquiries
-from services.intake.domain import Message, claims
+from services.intake.domain import Message, claims, tell
 from services.intake.events import announce
 from services.intake.handlers import hears
 from services.intake.keys import Keys
 from services.intake.operators import key_routes
 from services.intake.settings import IntakeSettings
 from services.intake.smtp import Listener, Protocol
-from shared.contracts.intake import EnquiryReceived
+from shared.contracts.intake import (
+    EnquiryFollowedUp,
+    EnquiryReceived,
+    MailAutoReplied,
+    MailBounced,
+    MailHeld,
+)
 from shared.operators import guard
 from shared.service import Service, run
-
-
-def tell(message: Message) -> str:
-    """One line for a timeline."""
-    return f"{message.reference} by {message.via}, {message.raw_size} bytes kept"
 
 
 @asynccontextmanager
@@ -35,9 +36,21 @@ async def listening(listener: Listener, host: str, port: int) -> AsyncIterator[N
 
 def app() -> FastAPI:
     settings = IntakeSettings()
-    service = Service(hears, settings, says=[EnquiryReceived])
-    messages: Messages = service.store.aggregates("messages", Message, announce, claims=claims, tell=tell)
-    accept = Acceptance(service.store, messages, service.clock)
+    service = Service(
+        hears,
+        settings,
+        says=[EnquiryReceived, EnquiryFollowedUp, MailBounced, MailAutoReplied, MailHeld],
+    )
+    messages: Messages = service.store.aggregates(
+        "messages",
+        Message,
+        announce,
+        claims=claims,
+        tell=tell,
+        joins="state.enquiry",
+        marks=["state.held"],
+    )
+    accept = Acceptance(service.store, messages, service.clock, settings.trust())
     ports: dict[Protocol, int | None] = {"smtp": settings.smtp_port, "lmtp": settings.lmtp_port}
     listeners = [
         listening(Listener(accept, settings.listener(protocol)), settings.smtp_host, port)

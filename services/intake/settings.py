@@ -3,12 +3,14 @@
 import ssl
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from services.intake.api import ApiOptions
 from services.intake.mail import Ours
 from services.intake.smtp import LOOPBACK, DoorOptions, ListenerOptions, Networks, Protocol
+from services.intake.threads import Trust
+from shared.contracts.replies import REPLY_MAILBOX, Replies
 from shared.settings import ServiceSettings
 
 
@@ -24,6 +26,15 @@ class IntakeSettings(ServiceSettings):
     own_message_id_domains: frozenset[str] = Field(
         default=frozenset(),
         description="JSON list of domains only our own automatic mail has in its Message-IDs; never answered",
+    )
+    reply_keys: tuple[SecretStr, ...] = Field(
+        min_length=1,
+        description='JSON list of the secrets reply addresses are signed with, as notifications has them: ["…"]; '
+        "the first signs, all are believed",
+    )
+    authserv_id: str = Field(
+        default="",
+        description="our mail server's id in Authentication-Results; where set, From must pass to join an enquiry",
     )
     hostname: str = Field(default="localhost", description="what the listeners call themselves")
     smtp_host: str = "127.0.0.1"
@@ -54,9 +65,22 @@ class IntakeSettings(ServiceSettings):
     require_tls: bool = False
     open_to_all: bool = Field(default=False, description="let HTTP clients in without an API key")
 
+    def trust(self) -> Trust:
+        keys = [key.get_secret_value() for key in self.reply_keys]
+        return Trust(Replies(keys), authenticates=bool(self.authserv_id))
+
+    def _every_recipient(self) -> frozenset[str]:
+        """Answers come to a mailbox of their own, in each domain we have an address in."""
+        domains = {each.rpartition("@")[2] for each in self.recipients if "@" in each}
+        return self.recipients | {f"{REPLY_MAILBOX}@{domain}" for domain in domains}
+
     def ours(self) -> Ours:
         addresses = frozenset(recipient.lower() for recipient in self.recipients if "@" in recipient)
-        return Ours(addresses=addresses, message_id_domains=self.own_message_id_domains)
+        return Ours(
+            addresses=addresses,
+            message_id_domains=self.own_message_id_domains,
+            authserv_id=self.authserv_id,
+        )
 
     def listener(self, protocol: Protocol) -> ListenerOptions:
         tls = None
@@ -64,7 +88,7 @@ class IntakeSettings(ServiceSettings):
             tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
             tls.load_cert_chain(self.tls_certificate, self.tls_key)
         return ListenerOptions(
-            recipients=self.recipients,
+            recipients=self._every_recipient(),
             hostname=self.hostname,
             protocol=protocol,
             ours=self.ours(),

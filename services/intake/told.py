@@ -4,7 +4,18 @@ from typing import Literal, assert_never
 
 from pydantic import BaseModel, ConfigDict
 
-from services.intake.domain import Accepted, ArrivedMail, Contradicted, Outcome, Repeated
+from services.intake.domain import (
+    ArrivedMail,
+    AutoReplied,
+    Began,
+    Bounced,
+    Contradicted,
+    Discarded,
+    FollowedUp,
+    Held,
+    Outcome,
+    Repeated,
+)
 
 Ending = Literal["enquiry", "follow-up", "bounce", "automatic", "held", "duplicate", "refused"]
 
@@ -60,12 +71,26 @@ def tell(outcome: Outcome, arrived: ArrivedMail) -> Told:
     )
 
 
-def _ending(outcome: Outcome) -> tuple[Ending, str]:
+def _ending(outcome: Outcome) -> tuple[Ending, str]:  # noqa: PLR0911 - a table
     match outcome:
-        case Accepted():
+        case Began(state) if state.bounce_evidence:
+            return "bounce", f"of no mail of ours: {state.bounce_evidence[0]}"
+        case Began(state) if state.automated_evidence:
+            return "automatic", state.automated_evidence[0]
+        case Began():
             return "enquiry", ""
+        case FollowedUp(state):
+            return "follow-up", f"to {state.reference}, by {state.tie}"
+        case Bounced(state):
+            return "bounce", f"about {state.reference}: {state.bounce_evidence[0]}"
+        case AutoReplied(state):
+            return "automatic", f"about {state.reference}: {state.automated_evidence[0]}"
+        case Held(state):
+            return "held", state.held
+        case Discarded():
+            return "held", "discarded by an operator"
         case Repeated(state):
-            return "duplicate", f"accepted before, as {state.reference}"
+            return "duplicate", f"accepted before, as {state.reference or state.id}"
         case Contradicted():
             return "refused", "its idempotency key was used for another one"
         case _:

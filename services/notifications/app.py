@@ -2,28 +2,27 @@
 
 from fastapi import FastAPI
 
-from services.notifications.domain import Notification, Outcome, due
-from services.notifications.handlers import Desk, hears
+from services.notifications.budget import Budgets
+from services.notifications.desk import Desk, Notifications
+from services.notifications.domain import Notification, due, tell
+from services.notifications.handlers import hears
 from services.notifications.sender import Sender
 from services.notifications.settings import NotificationsSettings
 from services.notifications.smtp import Mailer
 from shared.service import Service, run
-from shared.store import Aggregates
-
-
-def tell(notification: Notification) -> str:
-    """One line for a timeline. Addresses are left to those who may see the mail itself."""
-    line = (
-        f"{notification.content.template}: {notification.status} after {notification.attempts_made} attempts"
-    )
-    return f"{line} ({notification.failed_because})" if notification.failed_because else line
 
 
 def app() -> FastAPI:
     settings = NotificationsSettings()
     service = Service(hears, settings)
-    notifications: Aggregates[Notification, Outcome] = service.store.aggregates(
-        "notifications", Notification, lambda *_: [], due=due, tell=tell, remember=1_000
+    notifications: Notifications = service.store.aggregates(
+        "notifications",
+        Notification,
+        lambda *_: [],
+        claims=lambda notification: notification.charges,
+        due=due,
+        tell=tell,
+        remember=1_000,
     )
     letterhead = settings.letterhead()
     mailer = Mailer(settings.server(), settings.limits())
@@ -37,7 +36,7 @@ def app() -> FastAPI:
         stop_within=settings.stop_within,
     )
     service.store.on_due("notifications", sender.on_due, sender.lease)
-    desk = Desk(notifications, sender, letterhead, service.clock)
+    desk = Desk(notifications, sender, letterhead, Budgets(settings.budgets()), service.clock)
     return service.app(provide={"desk": desk}, running=[sender])
 
 

@@ -51,7 +51,9 @@ def compose(notification: Notification, letterhead: Letterhead) -> Letter | Unse
     try:
         sender = envelope_address(letterhead.sender.address)
         recipient = envelope_address(notification.recipient.address)
-        return Letter(_message(notification, letterhead, sender, recipient), sender, recipient)
+        # Bounces and many automatic answers go to the envelope's sender, and often quote nothing of the mail.
+        returns_to = notification.reply_to or sender
+        return Letter(_message(notification, letterhead, sender, recipient), returns_to, recipient)
     except UnusableAddress as unusable:
         return Unsendable(str(unusable))
     except (TemplateError, ValueError, KeyError, OverflowError, OSError) as error:
@@ -162,9 +164,11 @@ def _headers(
     if notification.in_reply_to:
         parent = notification.in_reply_to
         threading = f"In-Reply-To: {parent}\r\nReferences: {ancestors}\r\n {parent}\r\n"
+    reply_to = f"Reply-To: {notification.reply_to}\r\n" if notification.reply_to else ""
     answer = notification.content.template == "acknowledgement"
     return (
         f"From: {_mailbox(clean_line(letterhead.sender.name, 60), sender)}\r\n"
+        f"{reply_to}"
         f"To: {_mailbox(presentable_name(notification.recipient.name), recipient)}\r\n"
         # Never the enquirer's own subject: an answer that repeats what it was sent can be used to send it on.
         f"Subject: {_unstructured(clean_line(subject, SUBJECT_LIMIT))}\r\n"

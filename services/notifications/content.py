@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared.contracts.cloudevents import Person
+from shared.contracts.replies import Party
 from shared.contracts.triage import Area, MentoringKind, Stream, Theme
 
 
@@ -72,8 +73,68 @@ class MentoringHeldForOperator(Frozen):
     mentee: Person
 
 
+class FollowUpForPartner(Frozen):
+    """To the partner who has the case: what the enquirer wrote next. `attachments` are the names of files."""
+
+    template: Literal["follow-up-for-partner"] = "follow-up-for-partner"
+    partner: str
+    author: Person
+    subject: str
+    text: str
+    attachments: tuple[str, ...] = ()
+
+
+class FollowUpForOperator(Frozen):
+    """To the operators: what somebody wrote about a case that no partner has, or that is not for them."""
+
+    template: Literal["follow-up-for-operator"] = "follow-up-for-operator"
+    party: Party
+    author: Person
+    subject: str
+    text: str
+    attachments: tuple[str, ...] = ()
+
+
+class HeldMailForOperator(Frozen):
+    """To the operators: a message that waits for them to say what it is."""
+
+    template: Literal["held-mail-for-operator"] = "held-mail-for-operator"
+    message: str
+    why: str
+    candidates: tuple[str, ...] = ()
+    author: Person
+    subject: str
+
+
+class BouncedForOperator(Frozen):
+    """To the operators: a mail that somebody waits for came back. `kind` is the template of that mail."""
+
+    template: Literal["bounced-for-operator"] = "bounced-for-operator"
+    recipient: Person
+    kind: str
+    why: str
+
+
+class HeldBackForOperator(Frozen):
+    """To the operators, once a day: mail is being held back. `reference` and `why` are of the first."""
+
+    template: Literal["held-back-for-operator"] = "held-back-for-operator"
+    reference: str
+    why: str
+    day: str
+
+
 Content = Annotated[
-    Acknowledgement | CaseForPartner | HeldForOperator | SessionInvitation | MentoringHeldForOperator,
+    Acknowledgement
+    | CaseForPartner
+    | HeldForOperator
+    | SessionInvitation
+    | MentoringHeldForOperator
+    | FollowUpForPartner
+    | FollowUpForOperator
+    | HeldMailForOperator
+    | BouncedForOperator
+    | HeldBackForOperator,
     Field(discriminator="template"),
 ]
 
@@ -83,5 +144,10 @@ TEMPLATE_VERSIONS = {
     "held-for-operator": 1,
     "session-invitation": 1,
     "mentoring-held-for-operator": 1,
+    "follow-up-for-partner": 1,
+    "follow-up-for-operator": 1,
+    "held-mail-for-operator": 1,
+    "bounced-for-operator": 1,
+    "held-back-for-operator": 1,
 }
 """Raised whenever a template's words change, so that a notification says which words somebody was sent."""

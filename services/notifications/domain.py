@@ -1,34 +1,22 @@
-"""What is written to whom for which event, and what becomes of it: every decision about a mail, none of the
-sending.
+"""What becomes of a mail: queued or held back, sent, tried again, given up, come back. None of the sending.
 
 A notification is one message to one recipient for one event. Its id and its Message-ID follow from those
 three alone, so an event delivered twice, or a mail handed over twice, is recognised as the same wherever it
 is seen.
 """
 
-import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Literal, assert_never
+from typing import Any, Literal, assert_never
 
 from services.notifications.addresses import envelope_address
-from services.notifications.content import (
-    TEMPLATE_VERSIONS,
-    Acknowledgement,
-    CaseForPartner,
-    Content,
-    Frozen,
-    HeldForOperator,
-    MentoringHeldForOperator,
-    SessionInvitation,
-)
+from services.notifications.content import Content, Frozen
 from services.notifications.wording import clean_line
-from shared.contracts.cloudevents import CloudEvent, Person
-from shared.contracts.intake import EnquiryReceived
-from shared.contracts.mentoring import MentoringHeld, SessionBooked
-from shared.contracts.triage import EnquiryHeld, EnquiryRouted
+from shared.contracts.cloudevents import Person
+from shared.contracts.intake import AutoRepliedMail, FailedDelivery
+from shared.contracts.replies import Party, Replies
 
 ATTEMPTS_KEPT = 50
 """How many attempts a notification remembers one by one; more are only counted."""
@@ -36,10 +24,8 @@ ATTEMPTS_KEPT = 50
 WORDS_KEPT = 300
 """How much of what a mail server said is kept, in characters."""
 
-# A Message-ID we are ready to repeat in our own headers (RFC 5322 §3.6.4, without its comments and quoting).
-# It was written by a stranger: anything else is left out, which costs that person's reader the thread and
-# nobody anything.
-_MESSAGE_ID = re.compile(r"<[!-;=?A-Z\[-~]{1,400}@[!-;=?A-Z\[-~]{1,400}>")
+NOTES_KEPT = 20
+"""How many of the things heard about a mail after it was sent are kept, the newest."""
 
 # The aggregate ----------------------------------------------------------------------------------------------
 
@@ -49,12 +35,14 @@ class Letterhead:
     """Who our mail comes from, and where the programme's own people read theirs.
 
     `sender` is also where replies and bounces go, so it must be the address intake listens at. Its domain is
-    the right-hand side of every Message-ID: changing it changes the ids of mails still being retried.
+    the right-hand side of every Message-ID: changing it changes the ids of mails still being retried. `replies`
+    signs where each recipient is to answer.
     """
 
     programme: str
     sender: Person
     operators: Person
+    replies: Replies
 
     def __post_init__(self) -> None:
         # At start, not at the first mail.
@@ -76,8 +64,20 @@ class Attempt(Frozen):
     words: str
 
 
+class Note(Frozen):
+    """Something heard about a mail after it was sent. `words` are the other server's, cleaned and cut."""
+
+    at: datetime
+    what: Literal["bounced", "delayed", "auto-replied"]
+    words: str
+
+
 class Draft(Frozen):
-    """A mail an event asks for."""
+    """A mail an event asks for.
+
+    `party` is the part the recipient plays in the enquiry, and `reply_to` where they are to answer, which is also
+    where a bounce goes. `budgets` names what it is counted against (`budget.py`).
+    """
 
     id: str
     template_version: int
@@ -87,144 +87,26 @@ class Draft(Frozen):
     content: Content
     message_id: str
     in_reply_to: str = ""
+    party: Party | None = None
+    reply_to: str = ""
+    budgets: tuple[str, ...] = ()
 
 
 class Notification(Draft):
     """A mail and what has become of it.
 
-    `next_attempt_at` is set exactly while `status` is `queued`. `failed_because` is what an operator reads.
+    `next_attempt_at` is set exactly while `status` is `queued`. `failed_because` is what an operator reads of one
+    that failed, bounced or was suppressed. `charges` are the places it takes in its budgets.
     """
 
     created_at: datetime
-    status: Literal["queued", "sent", "failed", "suppressed"]
+    status: Literal["queued", "sent", "failed", "bounced", "suppressed"]
+    charges: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     attempts: tuple[Attempt, ...] = ()
     attempts_made: int = 0
     next_attempt_at: datetime | None = None
     failed_because: str = ""
-
-
-# What an event asks for -------------------------------------------------------------------------------------
-
-
-def plan(event: CloudEvent, letterhead: Letterhead) -> tuple[Draft, ...]:
-    """The mails `event` asks for, at most one for each recipient and template. An event nobody is written to
-    about asks for none."""
-    drafts = {draft.id: draft for draft in _plan(event, letterhead)}
-    return tuple(drafts.values())
-
-
-def _plan(event: CloudEvent, letterhead: Letterhead) -> Iterator[Draft]:
-    match event:
-        case EnquiryReceived(data=enquiry):
-            if not enquiry.suppress_reply:
-                yield _draft(
-                    event,
-                    letterhead,
-                    enquiry.sender,
-                    enquiry.reference,
-                    Acknowledgement(received_at=enquiry.accepted_at),
-                    in_reply_to=enquiry.message_id if _MESSAGE_ID.fullmatch(enquiry.message_id) else "",
-                )
-        case EnquiryRouted(data=case):
-            yield _draft(
-                event,
-                letterhead,
-                Person(name=case.partner.name[:200], address=case.partner.address),
-                case.reference,
-                CaseForPartner(
-                    partner=case.partner.name,
-                    stream=case.stream,
-                    areas=case.areas,
-                    theme=case.pilot_theme,
-                    mentoring=case.mentoring,
-                    why=case.why,
-                    enquirer=case.enquirer,
-                    subject=case.subject,
-                    text=case.text,
-                ),
-            )
-        case EnquiryHeld(data=held):
-            # Machines' mail is never told to the operators: were their mailbox to answer by itself (out of
-            # office), the answer would be held as machines' mail and told to them again, for ever.
-            if held.disposition != "auto":
-                yield _draft(
-                    event,
-                    letterhead,
-                    letterhead.operators,
-                    held.reference,
-                    HeldForOperator(
-                        disposition=held.disposition,
-                        reason=held.reason,
-                        why=held.why,
-                        enquirer=held.enquirer,
-                        subject=held.subject,
-                    ),
-                )
-        case SessionBooked(data=session):
-            people: tuple[tuple[Literal["mentee", "mentor"], Person], ...] = (
-                ("mentee", session.mentee),
-                ("mentor", session.mentor),
-            )
-            for role, person in people:
-                yield _draft(
-                    event,
-                    letterhead,
-                    person,
-                    session.reference,
-                    SessionInvitation(
-                        role=role,
-                        uid=session.uid,
-                        sequence=session.sequence,
-                        mentor=session.mentor,
-                        mentee=session.mentee,
-                        areas=session.areas,
-                        starts=session.starts,
-                        zone=session.zone,
-                        minutes=session.minutes,
-                        where=session.where,
-                    ),
-                )
-        case MentoringHeld(data=request):
-            yield _draft(
-                event,
-                letterhead,
-                letterhead.operators,
-                request.reference,
-                MentoringHeldForOperator(
-                    kind=request.kind, reason=request.reason, why=request.why, mentee=request.mentee
-                ),
-            )
-        case _:
-            return
-
-
-def notification_id(event_id: str, address: str, template: str) -> str:
-    """32 hexadecimal characters that are the same whenever event, recipient and template are the same."""
-    return sha256("\x1f".join((event_id, address.lower(), template)).encode("utf-8", "replace")).hexdigest()[
-        :32
-    ]
-
-
-def _draft(
-    event: CloudEvent,
-    letterhead: Letterhead,
-    recipient: Person,
-    reference: str,
-    content: Content,
-    *,
-    in_reply_to: str = "",
-) -> Draft:
-    identity = notification_id(event.id, recipient.address, content.template)
-    return Draft(
-        id=identity,
-        template_version=TEMPLATE_VERSIONS[content.template],
-        recipient=recipient,
-        reference=reference,
-        enquiry_id=event.correlationid,
-        content=content,
-        message_id=f"<n.{identity}@{letterhead.domain}>",
-        in_reply_to=in_reply_to,
-    )
 
 
 # What becomes of it -----------------------------------------------------------------------------------------
@@ -334,19 +216,60 @@ class AlreadySettled:
     state: Notification
 
 
-Outcome = Queued | AlreadyPlanned | Sent | Deferred | Failed | AlreadySettled
+@dataclass(frozen=True)
+class Suppressed:
+    """Kept and not sent: it would be one too many. `state.failed_because` says of what."""
+
+    state: Notification
+
+
+@dataclass(frozen=True)
+class Bounced:
+    """It was sent, and came back."""
+
+    state: Notification
+
+
+@dataclass(frozen=True)
+class Noted:
+    """Something was heard about it that changes nothing: a server still tries, a machine answered."""
+
+    state: Notification
+
+
+Outcome = Queued | Suppressed | AlreadyPlanned | Sent | Deferred | Failed | AlreadySettled | Bounced | Noted
 
 
 def create(
-    state: Notification | None, draft: Draft, now: datetime, lease: timedelta
+    state: Notification | None, draft: Draft, now: datetime, lease: timedelta, charges: Sequence[str] = ()
 ) -> Queued | AlreadyPlanned:
     """Queue `draft`. Whoever creates it hands it over at once and records what happened; should that process
     die, the timer takes over after `lease`, which must therefore be longer than one attempt can last
     (`Mailer.patience`)."""
     if state is not None:
         return AlreadyPlanned(state)
-    fields = {name: getattr(draft, name) for name in Draft.model_fields}
-    return Queued(Notification(**fields, created_at=now, status="queued", next_attempt_at=now + lease))
+    return Queued(
+        Notification(
+            **_fields(draft),
+            created_at=now,
+            status="queued",
+            next_attempt_at=now + lease,
+            charges=tuple(charges),
+        )
+    )
+
+
+def suppress(
+    state: Notification | None, draft: Draft, now: datetime, why: str
+) -> Suppressed | AlreadyPlanned:
+    """Keep `draft`, where it can be seen, and do not send it."""
+    if state is not None:
+        return AlreadyPlanned(state)
+    return Suppressed(Notification(**_fields(draft), created_at=now, status="suppressed", failed_because=why))
+
+
+def _fields(draft: Draft) -> dict[str, Any]:
+    return {name: getattr(draft, name) for name in Draft.model_fields}
 
 
 def record(
@@ -379,6 +302,38 @@ def record(
             assert_never(delivery)
     update |= {"status": "failed", "next_attempt_at": None, "failed_because": reason}
     return Failed(state.model_copy(update=update))
+
+
+def came_back(state: Notification, failed: Sequence[FailedDelivery], at: datetime) -> Bounced | Noted:
+    """What a report of a delivery that failed does to the mail. One that says only that the server still tries
+    changes nothing; one that does not say is taken for final."""
+    recipient = state.recipient.address.lower()
+    one = next((each for each in failed if each.address.lower() == recipient), failed[0] if failed else None)
+    words = clean_line(f"{one.status} {one.diagnostic}" if one else "", WORDS_KEPT) or "no reason was given"
+    if one is not None and one.permanent is False:
+        return Noted(_noted(state, Note(at=at, what="delayed", words=words)))
+    marked = _noted(state, Note(at=at, what="bounced", words=words))
+    update = {"status": "bounced", "next_attempt_at": None, "failed_because": f"It came back: {words}"}
+    return Bounced(marked.model_copy(update=update))
+
+
+def was_answered(state: Notification, answer: AutoRepliedMail) -> Noted:
+    """A machine answered it."""
+    words = clean_line("; ".join(answer.evidence), WORDS_KEPT)
+    return Noted(_noted(state, Note(at=answer.accepted_at, what="auto-replied", words=words)))
+
+
+def _noted(state: Notification, note: Note) -> Notification:
+    return state.model_copy(update={"notes": (*state.notes, note)[-NOTES_KEPT:]})
+
+
+def tell(state: Notification) -> str:
+    """One line for a timeline. Addresses are left to those who may see the mail itself."""
+    line = f"{state.content.template}: {state.status} after {state.attempts_made} attempts"
+    if state.failed_because:
+        line += f" ({state.failed_because})"
+    heard = [note.what for note in state.notes if note.what != "bounced"]
+    return f"{line}; {', '.join(dict.fromkeys(heard))}" if heard else line
 
 
 def due(state: Notification) -> datetime | None:

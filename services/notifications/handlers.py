@@ -1,51 +1,12 @@
 """All that notifications hears: each event asks for mails, and each mail is queued durably before the ack."""
 
-import asyncio
-
-from services.notifications.domain import Draft, Letterhead, Notification, Outcome, Queued, create, plan
-from services.notifications.sender import Sender
-from shared.clock import Clock
-from shared.contracts.cloudevents import CloudEvent
-from shared.contracts.intake import EnquiryReceived
+from services.notifications.desk import Desk
+from shared.contracts.intake import EnquiryReceived, MailAutoReplied, MailBounced, MailHeld
 from shared.contracts.mentoring import MentoringHeld, SessionBooked
-from shared.contracts.triage import EnquiryHeld, EnquiryRouted
+from shared.contracts.triage import CaseFollowedUp, EnquiryHeld, EnquiryRouted
 from shared.messaging.hears import Hears
-from shared.store import Aggregates
 
 hears = Hears("notifications")
-
-Notifications = Aggregates[Notification, Outcome]
-
-
-class Desk:
-    """Queues what an event asks for, and offers it to the sender at once."""
-
-    def __init__(
-        self, notifications: Notifications, sender: Sender, letterhead: Letterhead, clock: Clock
-    ) -> None:
-        self._notifications = notifications
-        self._sender = sender
-        self._letterhead = letterhead
-        self._clock = clock
-
-    async def write(self, event: CloudEvent) -> None:
-        drafts = plan(event, self._letterhead)
-        await asyncio.gather(*(self._queue(event, draft) for draft in drafts))
-
-    async def _queue(self, event: CloudEvent, draft: Draft) -> None:
-        await self._sender.hold_place()
-        try:
-            now = self._clock()
-            answer = await self._notifications.apply(
-                event, lambda state: create(state, draft, now, self._sender.lease), id=draft.id, opens=True
-            )
-        except BaseException:
-            self._sender.free_place()
-            raise
-        if isinstance(answer, Queued) and (leased_until := answer.state.next_attempt_at):
-            self._sender.take(answer.state, leased_until)
-        else:
-            self._sender.free_place()
 
 
 @hears(EnquiryReceived)
@@ -76,3 +37,27 @@ async def invite_to_session(event: SessionBooked, desk: Desk) -> None:
 async def tell_operators_of_held_mentoring(event: MentoringHeld, desk: Desk) -> None:
     """Tells the operators that nobody could be found for a mentoring request."""
     await desk.write(event)
+
+
+@hears(CaseFollowedUp)
+async def pass_follow_up_on(event: CaseFollowedUp, desk: Desk) -> None:
+    """Passes what the enquirer wrote next to the partner who has the case, everything else to the operators."""
+    await desk.write(event)
+
+
+@hears(MailHeld)
+async def tell_operators_of_held_mail(event: MailHeld, desk: Desk) -> None:
+    """Tells the operators that a message waits for them."""
+    await desk.write(event)
+
+
+@hears(MailBounced)
+async def take_mail_back(event: MailBounced, desk: Desk) -> None:
+    """Marks the mail that came back, with the other server's words."""
+    await desk.take_back(event)
+
+
+@hears(MailAutoReplied)
+async def note_automatic_answer(event: MailAutoReplied, desk: Desk) -> None:
+    """Notes with a mail that a machine answered it. Nothing is sent."""
+    await desk.note_answer(event)

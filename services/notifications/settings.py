@@ -7,9 +7,11 @@ from typing import Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
+from services.notifications import budget
 from services.notifications.domain import Backoff, Letterhead
 from services.notifications.smtp import Limits, Server
 from shared.contracts.cloudevents import EmailAddress, Person
+from shared.contracts.replies import Replies
 from shared.settings import ServiceSettings
 
 
@@ -21,6 +23,19 @@ class NotificationsSettings(ServiceSettings):
     programme_name: str = "Mutuals Support Programme"
     sender_address: EmailAddress = Field(description="whom our mail comes from; intake listens there")
     operators_address: EmailAddress = Field(description="where operators read of what is held")
+
+    reply_keys: tuple[SecretStr, ...] = Field(
+        min_length=1,
+        description='JSON list of the secrets reply addresses are signed with, as intake has them: ["…"]; '
+        "the first signs, all are believed",
+    )
+    acknowledgements_a_day: int = Field(default=20, ge=1, description="to one address, at most")
+    mails_because_of_one_a_day: int = Field(
+        default=100, ge=1, description="to others, that mail from one address leads to, at most"
+    )
+    further_mails_a_day: int = Field(
+        default=20, ge=1, description="about one enquiry after its first, at most"
+    )
 
     smtp_host: str = Field(description="the mail server that takes our mail")
     smtp_port: int = Field(default=25, ge=1, le=65535)
@@ -39,6 +54,14 @@ class NotificationsSettings(ServiceSettings):
             programme=self.programme_name,
             sender=Person(name=self.programme_name, address=self.sender_address),
             operators=Person(name="Operators", address=self.operators_address),
+            replies=Replies([key.get_secret_value() for key in self.reply_keys]),
+        )
+
+    def budgets(self) -> budget.Limits:
+        return budget.Limits(
+            acknowledgements=self.acknowledgements_a_day,
+            because_of=self.mails_because_of_one_a_day,
+            about=self.further_mails_a_day,
         )
 
     def server(self) -> Server:

@@ -1,4 +1,4 @@
-"""Where an enquiry goes and why: a case, the decision about it, and the three ways it can end.
+"""Where an enquiry goes and why: a case, the decision about it, the three ways it can end, and what comes after.
 
 Pure: the programme and the time are arguments, so deciding twice gives the same case twice.
 """
@@ -13,8 +13,13 @@ from services.triage.classify.page import Fact, Mail
 from services.triage.classify.reading import Guess, Reading, read
 from services.triage.programme import Programme, Routable
 from shared.contracts.cloudevents import Person
-from shared.contracts.intake import EnquiryReceived
+from shared.contracts.intake import AttachedFile, EnquiryFollowedUp, EnquiryReceived
+from shared.contracts.replies import Party
 from shared.contracts.triage import Area, MentoringKind, Partner, Stream, Theme
+
+FOLLOW_UPS_KEPT = 100
+FOLLOW_UP_KEPT = 20_000
+"""Follow-ups a case keeps, the newest, and characters of each. Intake has all of it."""
 
 Exclusion = Literal["chosen", "not-needed", "not-a-member"]
 
@@ -55,6 +60,20 @@ class Decision(BaseModel):
     decided_at: datetime
 
 
+class FollowUp(BaseModel):
+    """Something that was written about the case after it was opened. `message` is its id at intake."""
+
+    model_config = ConfigDict(frozen=True)
+
+    message: str
+    at: datetime
+    party: Party
+    author: Person
+    subject: str
+    text: str
+    attachments: tuple[AttachedFile, ...] = ()
+
+
 class Case(BaseModel):
     """Triage's view of one enquiry. The text is kept here once: a held case is routed from it later.
 
@@ -80,6 +99,7 @@ class Case(BaseModel):
     mentoring: MentoringKind | None = None
     partner: Partner | None = None
     decision: Decision
+    follow_ups: tuple[FollowUp, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +133,20 @@ class Kept:
     state: Case
 
 
-Outcome = Routed | Held | OutOfScope | Kept
+@dataclass(frozen=True, slots=True)
+class FollowedUp:
+    """Somebody wrote again. `partner` is to be sent it, or the operators where there is none."""
+
+    state: Case
+    follow_up: FollowUp
+    partner: Partner | None
+
+
+Outcome = Routed | Held | OutOfScope | Kept | FollowedUp
+
+
+class NoSuchCase(Exception):
+    """The case has not been opened yet: what opens it is on its way, and this will be tried again."""
 
 
 def route(case: Case | None, event: EnquiryReceived, programme: Programme, now: datetime) -> Outcome:
@@ -132,9 +165,13 @@ def route(case: Case | None, event: EnquiryReceived, programme: Programme, now: 
         programme.model,
     )
     window = programme.window_at(enquiry.accepted_at)
-    reason, why = reading.reason, reading.says
+    reason, why, guessed = reading.reason, reading.says, reading.guess
+    if enquiry.automated_evidence:
+        # What its header says, no words can outweigh. An operator can still take it up.
+        reason, why = "automatic", f"A machine sent it: {enquiry.automated_evidence[0]}."
+        guessed = Guess(disposition="auto")
     candidates: tuple[Candidate, ...] = ()
-    if reading.guess.disposition == "route":
+    if guessed.disposition == "route":
         if not reading.sure:
             reason, why = "unsure", _unsure(reading)
         elif window is None:
@@ -170,7 +207,7 @@ def route(case: Case | None, event: EnquiryReceived, programme: Programme, now: 
                 model=reading.model,
                 reason=reason,
                 why=why,
-                guess=reading.guess,
+                guess=guessed,
                 confidence=reading.confidence,
                 eligibility=reading.eligibility,
                 urgency=reading.urgency,
@@ -182,6 +219,33 @@ def route(case: Case | None, event: EnquiryReceived, programme: Programme, now: 
             ),
         )
     )
+
+
+def follow_up(case: Case | None, event: EnquiryFollowedUp) -> FollowedUp:
+    """Note what was written with the case, and pass an enquirer's words to the partner who has it.
+
+    Whatever else was written, and by whom, is for the operators. Raises `NoSuchCase`.
+    """
+    if case is None:
+        raise NoSuchCase(event.correlationid)
+    said = event.data
+    noted = FollowUp(
+        message=event.subject,
+        at=said.accepted_at,
+        party=said.party,
+        author=said.author,
+        subject=said.subject,
+        text=said.new_text[:FOLLOW_UP_KEPT],
+        attachments=said.attachments,
+    )
+    state = case.model_copy(update={"follow_ups": (*case.follow_ups, noted)[-FOLLOW_UPS_KEPT:]})
+    return FollowedUp(state, noted, case.partner if said.party == "enquirer" else None)
+
+
+def tell(case: Case) -> str:
+    """One line for a timeline."""
+    more = len(case.follow_ups)
+    return f"{case.decision.why} ({more} follow-up{'s' * (more > 1)})" if more else case.decision.why
 
 
 def candidates_for(guess: Guess, programme: Programme, now: datetime) -> tuple[Candidate, ...]:

@@ -2,11 +2,13 @@
 
 from typing import assert_never
 
-from services.triage.domain import Case, Held, Kept, Outcome, OutOfScope, Routed
+from services.triage.domain import Case, FollowedUp, Held, Kept, Outcome, OutOfScope, Routed
 from shared.contracts.cloudevents import CloudEvent
 from shared.contracts.triage import (
+    CaseFollowedUp,
     EnquiryHeld,
     EnquiryRouted,
+    FollowedUpCase,
     HeldEnquiry,
     MentoringRequested,
     RequestedMentoring,
@@ -24,6 +26,8 @@ def announce(outcome: Outcome, cause: Cause) -> list[CloudEvent]:
             return [_held(outcome.state, "review", cause)]
         case OutOfScope():
             return [_held(outcome.state, outcome.disposition, cause)]
+        case FollowedUp():
+            return [_followed_up(outcome, cause)]
         case Kept():
             return []
         case _:
@@ -47,6 +51,22 @@ def _routed(outcome: Routed, cause: Cause) -> EnquiryRouted:
             text=state.text,
             message_id=state.message_id,
             suppress_reply=state.suppress_reply,
+        ),
+    )
+
+
+def _followed_up(outcome: FollowedUp, cause: Cause) -> CaseFollowedUp:
+    said = outcome.follow_up
+    return cause.event(
+        CaseFollowedUp,
+        FollowedUpCase(
+            reference=outcome.state.reference,
+            party=said.party,
+            author=said.author,
+            subject=said.subject,
+            text=said.text,
+            attachments=said.attachments,
+            partner=outcome.partner,
         ),
     )
 

@@ -1,11 +1,13 @@
-"""What triage says: where an enquiry went, or why it waits for an operator, and who asked for a mentor."""
+"""What triage says: where an enquiry went, or why it waits for an operator, who asked for a mentor, and where
+further mail about a case belongs."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from shared.contracts.cloudevents import CloudEvent, Contract, EmailAddress, Person, Reference
-from shared.contracts.intake import Text
+from shared.contracts.intake import AttachedFile, Text
+from shared.contracts.replies import Party
 
 Stream = Literal["advice", "pilot"]
 Area = Literal["legal", "financial", "marketing", "human-resources", "business-planning"]
@@ -75,3 +77,22 @@ class MentoringRequested(CloudEvent):
     source: Literal["/triage"] = "/triage"
     type: Literal["mentoring.requested.v1"] = "mentoring.requested.v1"
     data: RequestedMentoring
+
+
+class FollowedUpCase(Contract):
+    """A further message about a case. `partner` is who has the case; None where nobody has, or where the message
+    is not for them."""
+
+    reference: Reference
+    party: Party
+    author: Person
+    subject: str
+    text: Text
+    attachments: tuple[AttachedFile, ...] = ()
+    partner: Partner | None = None
+
+
+class CaseFollowedUp(CloudEvent):
+    source: Literal["/triage"] = "/triage"
+    type: Literal["case.followed-up.v1"] = "case.followed-up.v1"
+    data: FollowedUpCase

@@ -53,7 +53,9 @@ class Aggregates(Generic[S, O]):
     `announce` builds the events of an outcome. `claims` gives strings no two documents may share. `due` gives
     the instant at which `on_due` is to be called. `tell` gives the one line a timeline shows. `remember` is how
     many documents just written are kept in memory, to be decided on again without a read; the version in each
-    write finds out where another replica was faster.
+    write finds out where another replica was faster. `listed_by` is a field every document is listed by;
+    `marks` are fields few documents have a text in, and are found by; `joins`, one of those, names another
+    correlation whose story the document belongs to as well.
     """
 
     def __init__(
@@ -68,6 +70,8 @@ class Aggregates(Generic[S, O]):
         tell: Callable[[S], str] | None = None,
         remember: int = 0,
         listed_by: str | None = None,
+        joins: str | None = None,
+        marks: Sequence[str] = (),
     ) -> None:
         self.name = collection.name
         self._collection = collection
@@ -77,6 +81,8 @@ class Aggregates(Generic[S, O]):
         self._tell = tell
         self._remember = remember
         self._listed_by = listed_by
+        self._joins = joins
+        self._marks = (*marks, joins) if joins else tuple(marks)
         self._recent: OrderedDict[str, Document] = OrderedDict()
         self._waiting: deque[Job] = deque()
         self._wake = asyncio.Event()
@@ -146,17 +152,21 @@ class Aggregates(Generic[S, O]):
             document = await self._collection.find_one({"claims": claim}, {"correlation": 1})
         return document["correlation"] if document else None
 
-    async def documents(self, query: Document, limit: int = 100) -> list[Document]:
-        """Whole documents, newest first, for an operator to look at. Raises `Unavailable`."""
+    async def documents(
+        self, query: Document, limit: int = 100, only: Sequence[str] | None = None
+    ) -> list[Document]:
+        """Whole documents, or `only` some fields of them, newest first. Raises `Unavailable`."""
         with asking():
-            return (
-                await self._collection.find(query).sort("updated_at", -1).limit(limit).to_list(length=limit)
-            )
+            found = self._collection.find(query, list(only) if only else None)
+            return await found.sort("updated_at", -1).limit(limit).to_list(length=limit)
 
     async def story(self, correlation_id: str) -> list[Document]:
         """What these aggregates took and said about one enquiry, oldest first."""
         lines: list[Document] = []
-        for document in await self.documents({"correlation": correlation_id}):
+        query: Document = {"correlation": correlation_id}
+        if self._joins:
+            query = {"$or": [query, {self._joins: correlation_id}]}
+        for document in await self.documents(query):
             state = self._state.model_validate(document["state"])
             lines += [
                 {
@@ -182,6 +192,10 @@ class Aggregates(Generic[S, O]):
         )
         if self._listed_by:
             await self._collection.create_index([(self._listed_by, ASCENDING), ("updated_at", ASCENDING)])
+        for mark in self._marks:
+            await self._collection.create_index(
+                [(mark, ASCENDING)], partialFilterExpression={mark: {"$gt": ""}}
+            )
         if self._shape.claims:
             await self._collection.create_index(
                 [("claims", ASCENDING)], unique=True, partialFilterExpression={"claims": {"$exists": True}}

@@ -57,6 +57,8 @@ class Store:
         tell: Callable[[S], str] | None = None,
         remember: int = 0,
         listed_by: str | None = None,
+        joins: str | None = None,
+        marks: Sequence[str] = (),
     ) -> Aggregates[S, O]:
         """The aggregates kept in collection `name`; see `Aggregates` for what each function gives."""
         made = Aggregates[S, O](
@@ -69,6 +71,8 @@ class Store:
             tell=tell,
             remember=remember,
             listed_by=listed_by,
+            joins=joins,
+            marks=marks,
         )
         self._aggregates[name] = made
         return made

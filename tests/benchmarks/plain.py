@@ -23,16 +23,18 @@ from faststream.rabbit import ExchangeType, QueueType, RabbitBroker, RabbitExcha
 from motor.motor_asyncio import AsyncIOMotorClient
 
 from services.intake.arrival import arrived_mail
-from services.intake.domain import Accepted, accept
+from services.intake.domain import Began, accept
 from services.intake.events import announce as announce_received
 from services.intake.mail import Ours
 from services.notifications.compose import Letter, compose
-from services.notifications.domain import Letterhead, create, plan
+from services.notifications.domain import Letterhead, create
+from services.notifications.plan import plan
 from services.triage.domain import route
 from services.triage.events import announce as announce_routed
 from services.triage.programme import load_programme
 from shared.contracts.cloudevents import CloudEvent, Person
 from shared.contracts.intake import EnquiryReceived
+from shared.contracts.replies import Replies
 from shared.contracts.triage import EnquiryHeld, EnquiryRouted
 from shared.store.cause import Cause
 
@@ -66,7 +68,7 @@ async def intake(broker: RabbitBroker, database: Any) -> FastStream:
         async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
             arrived = arrived_mail(envelope.content, via="smtp", ours=Ours(), mail_from=envelope.mail_from)
             outcome = accept(None, arrived, now())
-            if not isinstance(outcome, Accepted):
+            if not isinstance(outcome, Began):
                 return "550 no"
             document = outcome.state.model_dump()
             await database.messages.insert_one({"_id": arrived.id, **document})
@@ -111,6 +113,7 @@ async def notifications(broker: RabbitBroker, database: Any) -> FastStream:
         programme="Mutuals Support Programme",
         sender=Person(name="Mutuals Support Programme", address="enquiries@programme.example"),
         operators=Person(name="Operators", address="operators@programme.example"),
+        replies=Replies(["plain"]),
     )
     port = int(os.environ["PLAIN_MAIL_SERVER_PORT"])
 

@@ -13,11 +13,26 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from shared.contracts.cloudevents import CloudEvent, Person
-from shared.contracts.intake import EnquiryReceived, ReceivedEnquiry
+from shared.contracts.intake import (
+    AttachedFile,
+    AutoRepliedMail,
+    BouncedMail,
+    EnquiryFollowedUp,
+    EnquiryReceived,
+    FailedDelivery,
+    FollowedUpEnquiry,
+    HeldMail,
+    MailAutoReplied,
+    MailBounced,
+    MailHeld,
+    ReceivedEnquiry,
+)
 from shared.contracts.mentoring import BookedSession, HeldMentoring, MentoringHeld, SessionBooked
 from shared.contracts.triage import (
+    CaseFollowedUp,
     EnquiryHeld,
     EnquiryRouted,
+    FollowedUpCase,
     HeldEnquiry,
     MentoringRequested,
     Partner,
@@ -39,9 +54,21 @@ TEXT = (
 )
 
 
-def cause(message_id: str, at: datetime, enquiry: str = ENQUIRY) -> Cause:
+LATER = datetime(2018, 2, 15, 16, 2, 11, 3_000, UTC)
+MESSAGE = "0b9d3c5e7f1a2b4c6d8e9f0a1b2c3d4e"
+NOTIFICATION = "9c0d1e2f3a4b5c6d7e8f9a0b1c2d3e4f"
+FORECAST = AttachedFile(
+    name="forecast.xlsm",
+    media_type="application/vnd.ms-excel.sheet.macroEnabled.12",
+    size=48_213,
+    sha256="3f79bb7b435b05321651daefd374cdc681dc06faa65e374e38337b88ca046dea",
+    danger="it may hold macros",
+)
+
+
+def cause(message_id: str, at: datetime, enquiry: str = ENQUIRY, aggregate: str = ENQUIRY) -> Cause:
     return Cause(
-        message_id=message_id, correlation_id=enquiry, aggregate_id=enquiry, now=at, accepted_at=ACCEPTED
+        message_id=message_id, correlation_id=enquiry, aggregate_id=aggregate, now=at, accepted_at=ACCEPTED
     )
 
 
@@ -122,6 +149,81 @@ def published() -> dict[str, CloudEvent]:
                 reason="no-slot",
                 why="No time from Friday 16 February 2018 to Wednesday 11 April 2018 is free for both.",
                 mentee=DOS,
+            ),
+        ),
+        cause(f"received:{MESSAGE}", LATER, aggregate=MESSAGE).event(
+            EnquiryFollowedUp,
+            FollowedUpEnquiry(
+                reference="MSP-7F3K-2Q",
+                party="enquirer",
+                author=CATH,
+                subject="Re: We have received your enquiry (MSP-7F3K-2Q)",
+                new_text="The board meets on 1 March – could the agreement be read before then?\n\nCath\n",
+                text="The board meets on 1 March – could the agreement be read before then?\n\nCath\n\n"
+                "On Wed, 14 Feb 2018 at 09:26, Mutuals Support Programme wrote:\n> Your reference is MSP-7F3K-2Q\n",
+                text_cut=False,
+                attachments=(FORECAST,),
+                message_id="<20180215160154.GA4802@mail.tidewater-libraries.example>",
+                accepted_at=LATER,
+                suppress_reply=False,
+                suppress_reply_evidence=(),
+                added_by="Ada Obi",
+            ),
+        ),
+        cause(f"received:{MESSAGE}", LATER, aggregate=MESSAGE).event(
+            MailBounced,
+            BouncedMail(
+                failed=(
+                    FailedDelivery(
+                        address="mutuals@bevan-brittan.example",
+                        permanent=True,
+                        status="5.1.1",
+                        diagnostic="550 5.1.1 No such mailbox",
+                    ),
+                ),
+                evidence=("it is a report of a delivery (RFC 3464)",),
+                accepted_at=LATER,
+                reference="MSP-7F3K-2Q",
+                party="partner",
+                notification=NOTIFICATION,
+            ),
+        ),
+        cause(f"received:{MESSAGE}", LATER, aggregate=MESSAGE).event(
+            MailAutoReplied,
+            AutoRepliedMail(
+                reference="MSP-7F3K-2Q",
+                party="enquirer",
+                notification=NOTIFICATION,
+                author=CATH.address,
+                subject="Out of office: We have received your enquiry",
+                evidence=("Auto-Submitted: auto-replied",),
+                accepted_at=LATER,
+            ),
+        ),
+        cause(f"received:{MESSAGE}", LATER, enquiry=MESSAGE, aggregate=MESSAGE).event(
+            MailHeld,
+            HeldMail(
+                message=MESSAGE,
+                reason="not-a-correspondent",
+                why="It is about an enquiry that its writer is, as far as we know, no part of.",
+                candidates=("MSP-7F3K-2Q",),
+                author=DOS,
+                subject="MSP-7F3K-2Q",
+                accepted_at=LATER,
+            ),
+        ),
+        cause("c1f1a1de-0000-5000-8000-000000000005", LATER).event(
+            CaseFollowedUp,
+            FollowedUpCase(
+                reference="MSP-7F3K-2Q",
+                party="enquirer",
+                author=CATH,
+                subject="Re: We have received your enquiry (MSP-7F3K-2Q)",
+                text="The board meets on 1 March – could the agreement be read before then?\n\nCath\n",
+                attachments=(FORECAST,),
+                partner=Partner(
+                    slug="bevan-brittan", name="Bevan Brittan", address="mutuals@bevan-brittan.example"
+                ),
             ),
         ),
     ]

@@ -17,7 +17,7 @@ import structlog
 import trustme
 import uvloop
 
-from services.intake.domain import Accepted, ArrivedMail, Outcome, accept
+from services.intake.domain import ArrivedMail, Began, Outcome, accept
 from services.intake.smtp import DoorOptions, Listener, ListenerOptions
 from services.intake.smtp.door import Rates
 from shared.store import Unavailable
@@ -42,7 +42,7 @@ class Recorder:
         if self.before:
             await self.before()
         self.taken.append(arrived)
-        return Accepted(accept(None, arrived, datetime.now(UTC)).state)
+        return Began(accept(None, arrived, datetime.now(UTC)).state)
 
 
 class Client:

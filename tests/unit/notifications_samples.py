@@ -3,11 +3,31 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from services.notifications.domain import Letterhead, Notification, create, plan
+from services.notifications.domain import Letterhead, Notification, create
+from services.notifications.plan import plan
 from shared.contracts.cloudevents import CloudEvent, Person
-from shared.contracts.intake import EnquiryReceived, ReceivedEnquiry
+from shared.contracts.intake import (
+    AutoRepliedMail,
+    BouncedMail,
+    EnquiryReceived,
+    FailedDelivery,
+    HeldMail,
+    MailAutoReplied,
+    MailBounced,
+    MailHeld,
+    ReceivedEnquiry,
+)
 from shared.contracts.mentoring import BookedSession, HeldMentoring, MentoringHeld, SessionBooked
-from shared.contracts.triage import EnquiryHeld, EnquiryRouted, HeldEnquiry, Partner, RoutedEnquiry
+from shared.contracts.replies import Replies
+from shared.contracts.triage import (
+    CaseFollowedUp,
+    EnquiryHeld,
+    EnquiryRouted,
+    FollowedUpCase,
+    HeldEnquiry,
+    Partner,
+    RoutedEnquiry,
+)
 
 NOW = datetime(2018, 9, 1, 9, 0, tzinfo=UTC)
 LEASE = timedelta(minutes=2)
@@ -17,6 +37,7 @@ LETTERHEAD = Letterhead(
     programme="Mutuals Support Programme",
     sender=Person(name="Mutuals Support Programme", address="enquiries@msp.example"),
     operators=Person(name="Operators", address="operators@msp.example"),
+    replies=Replies(["key"]),
 )
 ENQUIRER = Person(name="Rukhsana Beg", address="r.beg@turningcorner.example")
 
@@ -97,7 +118,64 @@ def mentoring_held(event_id: str = "event-5") -> MentoringHeld:
     return MentoringHeld(data=data, **_envelope(event_id))
 
 
-EVERY_EVENT: tuple[CloudEvent, ...] = (received(), routed(), held(), booked(), mentoring_held())
+BEVAN_BRITTAN = Partner(slug="bevan-brittan", name="Bevan Brittan", address="cases@bevan-brittan.example")
+
+
+def followed_up(event_id: str = "event-6", **changes: Any) -> CaseFollowedUp:
+    data: dict[str, Any] = {
+        "reference": REFERENCE,
+        "party": "enquirer",
+        "author": ENQUIRER,
+        "subject": "Re: We have received your enquiry",
+        "text": "The board meets <b>on Friday</b>.",
+        "partner": BEVAN_BRITTAN,
+    }
+    return CaseFollowedUp(data=FollowedUpCase(**(data | changes)), **_envelope(event_id))
+
+
+def mail_held(event_id: str = "event-7", **changes: Any) -> MailHeld:
+    data: dict[str, Any] = {
+        "message": "f" * 32,
+        "reason": "not-a-correspondent",
+        "why": "Its writer is no part of the enquiry.",
+        "candidates": (REFERENCE,),
+        "author": Person(name="", address="stranger@elsewhere.example"),
+        "subject": "MSP-7F3K-2Q",
+        "accepted_at": NOW,
+    }
+    return MailHeld(data=HeldMail(**(data | changes)), **_envelope(event_id))
+
+
+def bounced(event_id: str = "event-8", **changes: Any) -> MailBounced:
+    failed = FailedDelivery(
+        address="cases@bevan-brittan.example", permanent=True, status="5.1.1", diagnostic="No such user"
+    )
+    data: dict[str, Any] = {"failed": (failed,), "evidence": ("it is a report",), "accepted_at": NOW}
+    return MailBounced(data=BouncedMail(**(data | changes)), **_envelope(event_id))
+
+
+def auto_replied(event_id: str = "event-9", **changes: Any) -> MailAutoReplied:
+    data: dict[str, Any] = {
+        "reference": REFERENCE,
+        "author": ENQUIRER.address,
+        "subject": "Out of office",
+        "evidence": ("Auto-Submitted: auto-replied",),
+        "accepted_at": NOW,
+    }
+    return MailAutoReplied(data=AutoRepliedMail(**(data | changes)), **_envelope(event_id))
+
+
+EVERY_EVENT: tuple[CloudEvent, ...] = (
+    received(),
+    routed(),
+    held(),
+    booked(),
+    mentoring_held(),
+    followed_up(),
+    followed_up("event-10", partner=None),
+    mail_held(),
+)
+"""Every event that asks for mail."""
 
 
 def notifications(event: CloudEvent) -> list[Notification]:

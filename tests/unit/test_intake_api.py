@@ -90,7 +90,8 @@ async def test_raw_message_is_accepted_and_the_same_again_is_the_same_enquiry(cl
     again = await client.post("/enquiries", content=b"Received: by a hop\r\n" + MAIL, headers=RAW)
     assert (first.status_code, again.status_code) == (202, 202)
     (message,) = shelf.messages.values()
-    assert first.json() == {"reference": message.reference, "enquiry": message.id, "duplicate": False}
+    told = {"reference": message.reference, "enquiry": message.id, "outcome": "began"}
+    assert first.json() == told | {"duplicate": False}
     assert again.json() == first.json() | {"duplicate": True}
     assert first.headers["location"] == again.headers["location"] == f"/enquiries/{message.id}"
     assert (message.via, message.raw) == ("http-message", MAIL)

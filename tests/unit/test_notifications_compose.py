@@ -14,15 +14,18 @@ from hypothesis import strategies as st
 from services.notifications.addresses import UnusableAddress, envelope_address
 from services.notifications.compose import Letter, compose
 from services.notifications.content import TEMPLATE_VERSIONS
-from services.notifications.domain import Notification, Unsendable
+from services.notifications.domain import Notification, Unsendable, came_back, create, suppress
+from services.notifications.plan import bounce_notice, held_back_notice, plan
 from services.notifications.wording import clean_line, listed, presentable_name, uk_time
 from shared.contracts.cloudevents import CloudEvent, Person
 from tests.unit.notifications_samples import (
     ENQUIRER,
     EVERY_EVENT,
+    LEASE,
     LETTERHEAD,
     NOW,
     booked,
+    bounced,
     held,
     notification,
     received,
@@ -106,7 +109,8 @@ def assert_sound(made: Letter, recipient: str) -> EmailMessage:
     message = read(made)
     for part in message.walk():
         assert part.defects == []
-    names = [name for name in message.keys() if name != "In-Reply-To"]  # noqa: SIM118 - a message is no dict
+    sometimes = {"In-Reply-To", "Reply-To"}
+    names = [name for name in message.keys() if name not in sometimes]  # noqa: SIM118 - a message is no dict
     assert names == HEADERS
     for name, value in message.items():
         assert value.defects == (), (name, value.defects)
@@ -128,8 +132,38 @@ def test_each_mail_is_sound_and_names_the_reference_in_its_subject(event: CloudE
     assert message["Date"].datetime == NOW
 
 
-def test_every_template_is_reached_by_an_event() -> None:
-    assert {notification(event).content.template for event in EVERY_EVENT} == set(TEMPLATE_VERSIONS)
+def notices() -> list[Notification]:
+    """What operators are told of mail that came back, and of mail that is held back."""
+    back = came_back(notification(routed()), bounced().data.failed, NOW).state
+    held_back = suppress(None, plan(received(), LETTERHEAD)[0], NOW, "Held back: <enough>.").state
+    drafts = [bounce_notice(back, LETTERHEAD), held_back_notice(held_back, LETTERHEAD, NOW)]
+    return [create(None, draft, NOW, LEASE).state for draft in drafts if draft]
+
+
+def test_notices_are_sound_and_say_why() -> None:
+    for state in notices():
+        message = assert_sound(letter(state), "operators@msp.example")
+        assert "MSP-7F3K-2Q" in message["Subject"]
+        assert "No such user" in body(message, "plain") or "<enough>" in body(message, "plain")
+        assert "<enough>" not in body(message, "html")
+
+
+def test_every_template_is_reached_by_an_event_or_a_notice() -> None:
+    states = [*map(notification, EVERY_EVENT), *notices()]
+    assert {state.content.template for state in states} == set(TEMPLATE_VERSIONS)
+
+
+@pytest.mark.parametrize("event", EVERY_EVENT, ids=lambda event: event.event_type())
+def test_mail_about_an_enquiry_is_answered_to_an_address_signed_for_its_recipient(event: CloudEvent) -> None:
+    state = notification(event)
+    made = letter(state)
+    signed = LETTERHEAD.replies.read_address(str(read(made)["Reply-To"] or ""))
+    if not state.reference:
+        assert signed is None and made.sender == "enquiries@msp.example"
+        return
+    assert signed is not None and (signed.reference, signed.party) == (state.reference, state.party)
+    assert LETTERHEAD.replies.wrote_to(signed, state.recipient.address)
+    assert made.sender == read(made)["Reply-To"], "where bounces and many automatic answers go"
 
 
 @pytest.mark.parametrize("event", EVERY_EVENT, ids=lambda event: event.event_type())

@@ -1,0 +1,115 @@
+"""Answers find their enquiry through the running system, and strangers do not get in."""
+
+import asyncio
+
+import aio_pika
+
+from deploy.local.pipeline import OPERATORS
+from tests.conftest import eventually
+from tests.flows.correspondence import Correspondence, routable, text_of
+
+SUBJECT, TEXT = routable()
+
+
+async def enquiry_of(system: Correspondence, sender: str) -> tuple[dict[str, object], str]:
+    """An enquiry that went to a partner: its case, and the partner's address."""
+    await system.send(sender, SUBJECT, TEXT)
+    case = await system.state("triage", "cases", **{"enquirer.address": sender})
+    assert case["status"] == "routed", case["decision"]["why"]
+    return case, case["partner"]["address"]
+
+
+async def test_enquirers_answer_to_our_mail_reaches_the_partner_who_has_the_case(
+    system: Correspondence,
+) -> None:
+    jane = "jane@northfield.example"
+    case, partner = await enquiry_of(system, jane)
+    acknowledgement = await system.mail_to(jane)
+    acknowledgement.replace_header("Reply-To", str(acknowledgement["Reply-To"]).upper())
+    await system.answer(acknowledgement, jane, "The board meets on 3 October.")
+    passed_on = await system.mail_to(partner, "The board meets on 3 October.")
+    assert str(case["reference"]) in passed_on["Subject"]
+    [noted] = (await system.state("triage", "cases", enquiry_id=case["enquiry_id"]))["follow_ups"]
+    assert (noted["party"], noted["author"]["address"]) == ("enquirer", jane)
+    joined = await system.state("intake", "messages", outcome="followed-up", enquiry=case["enquiry_id"])
+    assert joined["tie"] == "reply-address"
+    assert len(system.mails_to(jane)) == 1, "what goes on is not acknowledged again"
+
+
+async def test_partners_answer_goes_to_the_operators_and_not_to_the_enquirer(system: Correspondence) -> None:
+    joan = "joan@eastfield.example"
+    case, partner = await enquiry_of(system, joan)
+    given = await system.mail_to(partner, str(case["reference"]))
+    colleague = f"b.lee@{partner.partition('@')[2]}"
+    await system.answer(given, colleague, "We act for the council and cannot take this.")
+    told = await system.mail_to(OPERATORS, "cannot take this")
+    assert "partner" in told["Subject"] and str(case["reference"]) in told["Subject"]
+    assert not system.mails_to(joan, "cannot take this")
+    assert len(system.mails_to(partner, str(case["reference"]))) == 1
+
+
+async def test_stranger_who_knows_the_reference_is_held_until_an_operator_says(
+    system: Correspondence,
+) -> None:
+    mary = "mary@southfield.example"
+    case, partner = await enquiry_of(system, mary)
+    stranger = "sam@elsewhere.example"
+    await system.send(stranger, f"About {case['reference']}", "Pay us instead.")
+    held = await system.state("intake", "messages", author=stranger)
+    assert (held["outcome"], held["held"]) == ("held", "not-a-correspondent")
+    told = await system.mail_to(OPERATORS, held["id"])
+    assert str(case["reference"]) in text_of(told)
+    await system.settled()
+    assert not system.mails_to(partner, "Pay us instead.")
+    assert not system.mails_to(stranger)
+    assert system.states("triage", "cases", enquiry_id=case["enquiry_id"])[0]["follow_ups"] == []
+
+
+async def test_answer_that_comes_before_its_original_is_joined_by_it(system: Correspondence) -> None:
+    ruth = "ruth@westfield.example"
+    original = "<original.1@writer.example>"
+    await system.send(ruth, f"Re: {SUBJECT}", f"One more thing.\n\n{TEXT}", In_Reply_To=original)
+    began = await system.state("intake", "messages", author=ruth)
+    assert began["outcome"] == "began"
+    await system.send(ruth, SUBJECT, TEXT, Message_ID=original)
+    joined = await system.state("intake", "messages", author=ruth, outcome="followed-up")
+    assert (joined["enquiry"], joined["tie"]) == (began["id"], "answered-before")
+    await system.settled()
+    assert len(system.mails_to(ruth)) == 1, "one enquiry, one acknowledgement"
+
+
+async def test_follow_up_that_overtakes_its_enquiry_waits_for_the_case(system: Correspondence) -> None:
+    nora = "nora@midfield.example"
+    triage = system.pipeline.services["triage"]
+    await asyncio.to_thread(triage.kill)
+    first = await system.send(nora, SUBJECT, TEXT)
+    await system.send(nora, f"Re: {SUBJECT}", "And the pensions.", In_Reply_To=first)
+    began = await system.state("intake", "messages", author=nora, outcome="began")
+    await system.state("intake", "messages", author=nora, outcome="followed-up", enquiry=began["id"])
+
+    async def depth(queue: str) -> int:
+        return int((await asyncio.to_thread(system.tenant.queue_depths)).get(queue, 0))
+
+    async with system.broker() as channel:
+        queue = await channel.get_queue("triage.enquiry-received")
+
+        async def taken() -> aio_pika.abc.AbstractIncomingMessage | None:
+            return await queue.get(fail=False)
+
+        received = None
+        while received is None:
+            received = await taken()
+        await asyncio.to_thread(triage.start)
+
+        async def waits() -> bool:
+            return await depth("triage.retry.5s") == 1
+
+        await eventually(waits, 30, "the follow-up waits for the case")
+        await received.nack(requeue=True)
+
+    async def noted() -> bool:
+        return any(case["follow_ups"] for case in system.states("triage", "cases", enquiry_id=began["id"]))
+
+    await eventually(noted, 30, "the follow-up is noted with its case")
+    await system.settled()
+    assert not system.states("triage", "failed_messages")
