@@ -10,8 +10,9 @@ from services.intake.api import enquiries
 from services.intake.domain import Message, claims, tell
 from services.intake.events import announce
 from services.intake.handlers import hears
+from services.intake.held import HeldMessages
 from services.intake.keys import Keys
-from services.intake.operators import key_routes
+from services.intake.operators import held_routes, key_routes
 from services.intake.settings import IntakeSettings
 from services.intake.smtp import Listener, Protocol
 from shared.contracts.intake import (
@@ -59,8 +60,9 @@ def app() -> FastAPI:
     ]
     keys = Keys(service.store, service.clock)
     api = enquiries(accept, accept.find, keys.holder, settings.api())
-    operators = key_routes(keys, guard(settings.operator_token))
-    return service.app(provide={}, routes=[api, operators], running=listeners)
+    token = guard(settings.operator_token)
+    operators = [key_routes(keys, token), held_routes(HeldMessages(messages, accept), token)]
+    return service.app(provide={}, routes=[api, *operators], running=listeners)
 
 
 if __name__ == "__main__":

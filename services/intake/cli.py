@@ -1,4 +1,5 @@
-"""Intake's command line: API keys, and mail kept in files brought in. It asks the running service."""
+"""Intake's command line: API keys, held messages, and mail kept in files brought in. It asks the running
+service."""
 
 import asyncio
 import json
@@ -24,6 +25,10 @@ from shared.cli import DEFAULT_FILE, AsJson, OperatorFile, Services, cell, local
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="What intake's operators do.")
 keys = typer.Typer(no_args_is_help=True, help="Keys of the clients that send enquiries over HTTP.")
 app.add_typer(keys, name="keys")
+held = typer.Typer(
+    no_args_is_help=True, help="Messages that wait for an operator: list, join, begin, discard."
+)
+app.add_typer(held, name="held")
 
 Name = Annotated[str, typer.Argument(help="The client, such as web-form: lower case, digits, dots, hyphens.")]
 
@@ -60,6 +65,77 @@ def revoke(name: Name, operator_file: OperatorFile = DEFAULT_FILE) -> None:
         typer.echo(f"No active key is called {plain(name)!r}.", err=True)
         raise typer.Exit(1)
     typer.echo(f"The key of {name} is revoked.")
+
+
+Id = Annotated[str, typer.Argument(help="The message, by the id that `held list` shows.")]
+Operator = Annotated[str, typer.Option(help="Your name, for the record.")]
+Reason = Annotated[str, typer.Option(help="Why, for the record.")]
+
+
+@held.command("list")
+def list_held(operator_file: OperatorFile = DEFAULT_FILE, as_json: AsJson = False) -> None:
+    """List the messages that wait, newest first."""
+    found = Services.read(operator_file).ask("intake", "/held")
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    if not found:
+        typer.echo("No held messages.")
+        return
+    table = Table(title="Held messages")
+    for column in ("id", "came", "why", "may be about", "from", "subject"):
+        table.add_column(column, overflow="fold")
+    for each in found:
+        table.add_row(
+            each["id"],
+            local(each["accepted_at"]),
+            cell(each["reason"]),
+            cell(", ".join(each["candidates"])) or "–",
+            cell(each["from"]),
+            cell(each["subject"]),
+        )
+    show(table)
+
+
+@held.command("join")
+def join_held(
+    id: Id,
+    reference: Annotated[str, typer.Argument(help="The enquiry it belongs to.")],
+    *,
+    operator: Operator,
+    reason: Reason,
+    party: Annotated[
+        str, typer.Option(help="The part its writer plays: enquirer, partner, mentor, mentee, operator.")
+    ] = "enquirer",
+    operator_file: OperatorFile = DEFAULT_FILE,
+) -> None:
+    """Add a held message to an enquiry; who wrote it may go on with it from now on."""
+    command = {"operator": operator, "reason": reason, "reference": reference, "party": party}
+    _decide(operator_file, id, "join", command)
+
+
+@held.command("begin")
+def begin_held(
+    id: Id, operator: Operator, reason: Reason, operator_file: OperatorFile = DEFAULT_FILE
+) -> None:
+    """Let a held message begin an enquiry of its own."""
+    _decide(operator_file, id, "begin", {"operator": operator, "reason": reason})
+
+
+@held.command("discard")
+def discard_held(
+    id: Id, operator: Operator, reason: Reason, operator_file: OperatorFile = DEFAULT_FILE
+) -> None:
+    """Make nothing of a held message; it stays on record."""
+    _decide(operator_file, id, "discard", {"operator": operator, "reason": reason})
+
+
+def _decide(operator_file: Path, id: str, what: str, command: dict[str, str]) -> None:
+    answer = Services.read(operator_file).ask("intake", f"/held/{quote(id, safe='')}/{what}", command)
+    if answer is None:
+        typer.echo(f"No held message is called {plain(id)!r}.", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"{id}: {answer['outcome']} {answer['reference']}".rstrip())
 
 
 @app.command("import")

@@ -1,12 +1,18 @@
 """What operators ask of intake over HTTP, beside what every service answers."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
-from fastapi import APIRouter, HTTPException, Path
+from fastapi import APIRouter, HTTPException, Path, Query
 from pydantic import BaseModel, Field
 
+from services.intake import reference
+from services.intake.domain import Message, NotHeld
+from services.intake.held import HeldMessages, NoSuchEnquiry
 from services.intake.keys import ApiKey, Keys, NameTaken, NoSuchKey
-from shared.operators import Guard, answering
+from shared.contracts.replies import Party
+from shared.operators import Discard, Guard, answering
 
 NAME = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 
@@ -51,3 +57,78 @@ def key_routes(keys: Keys, guard: Guard) -> APIRouter:
 
 def _shown(key: ApiKey) -> dict[str, Any]:
     return key.model_dump(mode="json", exclude={"digest"})
+
+
+Id = Annotated[str, Path(pattern="^[0-9a-f]{32}$")]
+SHOWN = 2_000
+
+
+class Join(Discard):
+    """Who adds it to which enquiry, and why; and the part its writer plays there."""
+
+    reference: Annotated[str, Field(max_length=40)]
+    party: Party = "enquirer"
+
+
+class Begin(Discard):
+    """Who lets it begin an enquiry, and why."""
+
+
+@asynccontextmanager
+async def _deciding() -> AsyncIterator[None]:
+    async with answering():
+        try:
+            yield
+        except NotHeld:
+            raise HTTPException(409, "no such message is held") from None
+        except NoSuchEnquiry as error:
+            raise HTTPException(409, f"no enquiry has the reference {error}") from None
+
+
+def held_routes(held: HeldMessages, guard: Guard) -> APIRouter:
+    """Messages that wait for an operator, and what may be decided about them."""
+    router = APIRouter(prefix="/held", dependencies=[guard], tags=["operators"])
+
+    @router.get("")
+    async def listed(limit: Annotated[int, Query(ge=1, le=1_000)] = 100) -> list[dict[str, Any]]:
+        """Those that wait, newest first, with the beginning of their text."""
+        async with answering():
+            return [_waiting(message) for message in await held.open(limit)]
+
+    @router.post("/{id}/join")
+    async def join(id: Id, by: Join) -> dict[str, str]:
+        """Add it to an enquiry. 409 if it does not wait, or there is no such enquiry."""
+        async with _deciding():
+            typed = reference.parse(by.reference) or by.reference
+            return _decided(await held.join(id, typed, by.party, by.operator, by.reason))
+
+    @router.post("/{id}/begin")
+    async def begin(id: Id, by: Begin) -> dict[str, str]:
+        """Let it begin an enquiry. 409 if it does not wait."""
+        async with _deciding():
+            return _decided(await held.begin(id, by.operator, by.reason))
+
+    @router.post("/{id}/discard")
+    async def discard(id: Id, by: Discard) -> dict[str, str]:
+        """Make nothing of it, for a reason. It is kept. 409 if it does not wait."""
+        async with _deciding():
+            return _decided(await held.discard(id, by.operator, by.reason))
+
+    return router
+
+
+def _waiting(message: Message) -> dict[str, Any]:
+    return {
+        "id": message.id,
+        "reason": message.held,
+        "candidates": [proposal.reference for proposal in message.proposals],
+        "from": message.author or message.sender.address,
+        "subject": message.subject,
+        "accepted_at": message.accepted_at.isoformat(),
+        "parse_error": message.parse_error,
+        "text": (message.new_text or message.text)[:SHOWN],
+    }
+
+
+def _decided(message: Message) -> dict[str, str]:
+    return {"outcome": message.outcome, "reference": message.reference, "enquiry": message.belongs_to}

@@ -3,6 +3,9 @@ machines answer."""
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -105,15 +108,16 @@ class Correspondence:
         return str(message["Message-ID"])
 
     async def hand_over(self, message: bytes, sender: str, recipient: str) -> None:
-        await aiosmtplib.send(
-            message,
-            sender=sender,
-            recipients=[recipient],
+        client = aiosmtplib.SMTP(
             hostname="127.0.0.1",
             port=self.pipeline.smtp_port,
             local_hostname="writer.example",
             start_tls=False,
         )
+        async with client:
+            await client.mail(sender)
+            await client.rcpt(recipient)
+            await client.data(message)
 
     async def answer(self, mail: EmailMessage, sender: str, text: str, **headers: str) -> str:
         """As a person's mail program does."""
@@ -185,6 +189,19 @@ class Correspondence:
             return still > 5  # between a queue and a store nothing can be seen; not five times in a row
 
         await eventually(quiet, 90, "the system to be quiet")
+
+    async def cli(self, module: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """`python -m module …` as an operator runs it."""
+        return await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-m", module, *arguments, "--operator-file", str(self.operator_file)],
+            cwd=ROOT,
+            env={**os.environ, "NO_COLOR": "1", "COLUMNS": "200"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
 
     @asynccontextmanager
     async def broker(self) -> AsyncIterator[aio_pika.abc.AbstractChannel]:

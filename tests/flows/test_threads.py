@@ -1,12 +1,16 @@
 """Answers find their enquiry through the running system, and strangers do not get in."""
 
 import asyncio
+from collections import Counter
+from email.message import EmailMessage
+from itertools import count
 
 import aio_pika
 
-from deploy.local.pipeline import OPERATORS
+from deploy.local.pipeline import ADDRESS, OPERATORS
 from tests.conftest import eventually
-from tests.flows.correspondence import Correspondence, routable, text_of
+from tests.flows.correspondence import Correspondence, parsed, routable, text_of
+from tests.mailsink import Arrival
 
 SUBJECT, TEXT = routable()
 
@@ -64,6 +68,43 @@ async def test_stranger_who_knows_the_reference_is_held_until_an_operator_says(
     assert not system.mails_to(stranger)
     assert system.states("triage", "cases", enquiry_id=case["enquiry_id"])[0]["follow_ups"] == []
 
+    assert held["id"] in (await system.cli("services.intake.cli", "held", "list")).stdout
+    record = ("--operator", "Ada Obi", "--reason", "her treasurer")
+    join = ("held", "join", held["id"], str(case["reference"]).lower())
+    joined = await system.cli("services.intake.cli", *join, *record)
+    assert joined.stdout == f"{held['id']}: followed-up {case['reference']}\n", joined.stderr
+    await system.mail_to(partner, "Pay us instead.")
+    again = await system.cli("services.intake.cli", *join, *record)
+    assert again.returncode == 1 and "409" in again.stderr, "it is decided once"
+    await system.send(stranger, f"Re: {case['reference']}", "Now that you know me.")
+    await system.mail_to(partner, "Now that you know me.")
+    story = (await system.cli("shared.cli", "case", str(case["reference"]), "--json")).stdout
+    for words in ("held-message.join", "Ada Obi: her treasurer", "2 follow-ups", "case.followed-up.v1"):
+        assert words in story
+
+
+async def test_held_message_can_begin_an_enquiry_or_be_discarded(system: Correspondence) -> None:
+    anne = "anne@lowfield.example"
+    case, _ = await enquiry_of(system, anne)
+    ids = {}
+    for stranger in ("paul@elsewhere.example", "spam@elsewhere.example"):
+        await system.send(stranger, f"About {case['reference']}", TEXT)
+        ids[stranger] = (await system.state("intake", "messages", author=stranger))["id"]
+    record = ("--operator", "Ada Obi", "--reason", "another matter")
+    begun = await system.cli("services.intake.cli", "held", "begin", ids["paul@elsewhere.example"], *record)
+    assert ": began MSP-" in begun.stdout, begun.stderr
+    await system.mail_to("paul@elsewhere.example", "We have received your enquiry")
+    dropped = await system.cli(
+        "services.intake.cli", "held", "discard", ids["spam@elsewhere.example"], *record
+    )
+    assert ": discarded" in dropped.stdout, dropped.stderr
+    kept = await system.state("intake", "messages", author="spam@elsewhere.example")
+    assert (kept["outcome"], kept["decided_by"], kept["decided_why"]) == (
+        "discarded",
+        "Ada Obi",
+        "another matter",
+    )
+
 
 async def test_answer_that_comes_before_its_original_is_joined_by_it(system: Correspondence) -> None:
     ruth = "ruth@westfield.example"
@@ -113,3 +154,61 @@ async def test_follow_up_that_overtakes_its_enquiry_waits_for_the_case(system: C
     await eventually(noted, 30, "the follow-up is noted with its case")
     await system.settled()
     assert not system.states("triage", "failed_messages")
+
+
+# Never a loop, never a storm
+
+
+async def test_machines_that_answer_each_other_and_a_storm_of_bounces_lead_to_few_mails(
+    system: Correspondence,
+) -> None:
+    """The bound: 20 acknowledgements to the machine that answers everything, one mail about each of the 21
+    enquiries it began, and a handful for the rest."""
+    away, robot = "away@northfield.example", "robot@machines.example"
+
+    async def out_of_office(mail: EmailMessage, arrival: Arrival) -> None:
+        """Answers as RFC 3834 asks."""
+        await system.send(
+            arrival.recipient,
+            f"Out of office: {mail['Subject']}",
+            "I am away until Monday.",
+            to=arrival.sender,
+            envelope="",
+            In_Reply_To=str(mail["Message-ID"]),
+            Auto_Submitted="auto-replied",
+        )
+
+    async def answers_everything(mail: EmailMessage, arrival: Arrival) -> None:
+        """Sets nothing, quotes nothing, and answers From."""
+        text = f"Your request {next(numbers)} has reached the service desk. We will deal with it in turn."
+        await system.send(arrival.recipient, "Your request", text, to=mail["From"].addresses[0].addr_spec)
+
+    await system.settled()
+    numbers = count(1)
+    before = len(system.sink.arrivals)
+    system.responders |= {away: out_of_office, robot: answers_everything, OPERATORS: answers_everything}
+    case, partner = await enquiry_of(system, away)
+    given = await system.mail_to(partner, str(case["reference"]))
+    system.responders[partner] = answers_everything
+    await system.send(robot, SUBJECT, TEXT)
+    for start in range(0, 500, 50):
+        numbered = range(start, start + 50)
+        await asyncio.gather(
+            *(system.bounce(given, "gone@partner.example", n, to="" if n % 2 else ADDRESS) for n in numbered)
+        )
+    await system.settled()
+    came = system.sink.arrivals[before:]
+    print(Counter((each.recipient, parsed(each)["Subject"].split("MSP")[0]) for each in came))
+    assert len([each for each in came if each.recipient == robot]) == 20
+    assert len([each for each in came if each.recipient == away]) == 1
+    assert len(came) <= 60
+    assert len(system.mails_to(OPERATORS, "Mail is being held back")) == 1
+    assert system.states("notifications", "notifications", status="suppressed")
+
+    # What was sent is remembered where it is durable.
+    notifications = system.pipeline.services["notifications"]
+    await asyncio.to_thread(notifications.kill)
+    await asyncio.to_thread(notifications.start)
+    await system.send(robot, SUBJECT, TEXT)
+    await system.settled()
+    assert len([each for each in system.sink.arrivals[before:] if each.recipient == robot]) == 20
