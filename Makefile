@@ -16,7 +16,8 @@ setup: ## install what is missing: .venv from the lock file, a broker
 demo: setup ## run it all on real mail; FRESH=1 starts anew, DEMO_ONCE=1 stops after the table, DEMO_JSON=FILE
 	@exec $(BIN)/python -m deploy.local.demo
 
-test: setup ## linters, types, and every test
+test: ## linters, types, and every test
+	@deploy/bootstrap.sh tests
 	@$(PARALLEL) lint types imports
 	@$(BIN)/python -m pytest tests --ignore=tests/benchmarks -n 2 --dist loadfile $(ARGS)
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes a fresh Debian 12+ or Ubuntu 22.04+ ready for `make demo` and `make test`: the locked Python packages in
 # .venv, and what local servers need where neither RABBITMQ_URL and MONGODB_URL nor a Docker engine have them. Does
-# nothing, quickly, when nothing is to be done.
+# nothing, quickly, when nothing is to be done. `bootstrap.sh tests` also sees to the mailbox server tests need.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -82,18 +82,19 @@ install_packages() {
     wanted >"$stamp"
 }
 
-install_servers() {
+install_servers() { # packages that are wanted beside them...
     local packages=() mongod
     [ -n "${RABBITMQ_URL:-}" ] || [ -x "$broker" ] || packages+=(rabbitmq-server)
     for mongod in "$venv"/lib/python3*/site-packages/fiftyone/db/bin/mongod; do
         # The wheel's one library that a bare system lacks; python and apt bring the others.
         [ -n "${MONGODB_URL:-}" ] || [ ! -e "$mongod" ] || "$mongod" --version >/dev/null 2>&1 || packages+=(libcurl4)
     done
-    [ "${#packages[@]}" -gt 0 ] || return 0
     # Both images, or neither way: a Docker engine that can't fetch images is of no use.
-    if "$venv/bin/python" -m deploy.local.docker >&2; then
-        return 0
+    if [ "${#packages[@]}" -gt 0 ] && "$venv/bin/python" -m deploy.local.docker >&2; then
+        packages=()
     fi
+    packages+=("$@")
+    [ "${#packages[@]}" -gt 0 ] || return 0
     # The broker's package would start it on the standard ports, now and at every boot; we only want the programs and
     # run our own. Debian asks this file before a package starts a service.
     local guard=/usr/sbin/policy-rc.d
@@ -110,7 +111,15 @@ install_servers() {
         say "the packaged rabbitmq-server service is left stopped and off (systemctl enable --now rabbitmq-server)"
         ;;
     esac
+    case " ${packages[*]} " in *" dovecot-imapd "*)
+        ! command -v systemctl >/dev/null || as_root systemctl disable --quiet dovecot >/dev/null 2>&1 || true
+        ;;
+    esac
 }
 
 install_packages
-install_servers
+if [ "${1:-}" = tests ] && ! PATH=$PATH:/usr/sbin command -v dovecot >/dev/null; then
+    install_servers dovecot-imapd
+else
+    install_servers
+fi

@@ -1,7 +1,7 @@
 """Intake, put together."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from fastapi import FastAPI
 
@@ -11,6 +11,7 @@ from services.intake.domain import Message, claims, tell
 from services.intake.events import announce
 from services.intake.handlers import hears
 from services.intake.held import HeldMessages
+from services.intake.imap import Mailbox, watched
 from services.intake.keys import Keys
 from services.intake.operators import held_routes, key_routes
 from services.intake.settings import IntakeSettings
@@ -53,16 +54,18 @@ def app() -> FastAPI:
     )
     accept = Acceptance(service.store, messages, service.clock, settings.trust())
     ports: dict[Protocol, int | None] = {"smtp": settings.smtp_port, "lmtp": settings.lmtp_port}
-    listeners = [
+    ways_in: list[AbstractAsyncContextManager[None]] = [
         listening(Listener(accept, settings.listener(protocol)), settings.smtp_host, port)
         for protocol, port in ports.items()
         if port is not None
     ]
+    if mailbox := settings.mailbox():
+        ways_in.append(watched(Mailbox(accept, mailbox)))
     keys = Keys(service.store, service.clock)
     api = enquiries(accept, accept.find, keys.holder, settings.api())
     token = guard(settings.operator_token)
     operators = [key_routes(keys, token), held_routes(HeldMessages(messages, accept), token)]
-    return service.app(provide={}, routes=[api, *operators], running=listeners)
+    return service.app(provide={}, routes=[api, *operators], running=ways_in)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from services.intake.api import ApiOptions
+from services.intake.imap import MailboxOptions
 from services.intake.mail import Ours
 from services.intake.smtp import LOOPBACK, DoorOptions, ListenerOptions, Networks, Protocol
 from services.intake.threads import Trust
@@ -15,7 +16,7 @@ from shared.settings import ServiceSettings
 
 
 class IntakeSettings(ServiceSettings):
-    """Intake: accepts enquiries by SMTP, LMTP and HTTP."""
+    """Intake: accepts enquiries by SMTP, LMTP, IMAP and HTTP."""
 
     model_config = SettingsConfigDict(env_prefix="INTAKE_")
 
@@ -63,6 +64,19 @@ class IntakeSettings(ServiceSettings):
     tls_certificate: Path | None = Field(default=None, description="PEM chain; turns STARTTLS on")
     tls_key: Path | None = None
     require_tls: bool = False
+    imap_url: str = Field(
+        default="",
+        pattern="^($|imaps?://[^@/]+@[^/]+)",
+        description="a mailbox to watch: imaps://user@host:993/INBOX",
+    )
+    imap_password: SecretStr | None = None
+    imap_password_file: Path | None = Field(
+        default=None, description="read at the start, instead of the other"
+    )
+    imap_move_to: str = Field(default="", description="folder for what is accepted; else it is marked only")
+    imap_poll: float = Field(
+        default=60.0, gt=0, le=1500, description="seconds between looks; IDLE sees sooner"
+    )
     open_to_all: bool = Field(default=False, description="let HTTP clients in without an API key")
 
     def trust(self) -> Trust:
@@ -80,6 +94,22 @@ class IntakeSettings(ServiceSettings):
             addresses=addresses,
             message_id_domains=self.own_message_id_domains,
             authserv_id=self.authserv_id,
+        )
+
+    def mailbox(self) -> MailboxOptions | None:
+        if not self.imap_url:
+            return None
+        password = self.imap_password or SecretStr("")
+        if self.imap_password_file is not None:
+            password = SecretStr(self.imap_password_file.read_text().strip())
+        return MailboxOptions(
+            url=self.imap_url,
+            password=password,
+            move_to=self.imap_move_to,
+            ours=self.ours(),
+            size_limit=self.size_limit,
+            poll=self.imap_poll,
+            accept_timeout=self.accept_seconds,
         )
 
     def listener(self, protocol: Protocol) -> ListenerOptions:

@@ -37,6 +37,7 @@ from services.triage.domain import Routed, route
 from services.triage.programme import load_programme
 from shared.contracts.intake import EnquiryReceived
 from shared.store.cause import Cause
+from tests.benchmarks import ways
 
 PLAIN = ("notifications", "triage", "intake")
 PROGRAMME_TIME = datetime(2018, 9, 24, 8, tzinfo=UTC)
@@ -360,8 +361,12 @@ def main() -> None:
     )
     parser.add_argument("-n", type=int, default=1000, help="enquiries in each of the four measurements")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
+    parser.add_argument("--ways", action="store_true", help="measure each way in by itself instead")
     given = parser.parse_args()
     console = Console()
+    if given.ways:
+        ways.run(given.n, routable_messages(), given.json, console)
+        return
     result = run(given.n, lambda line: console.print(f"[dim]{line}[/dim]"))
     show(result, console)
     if given.json:

@@ -29,10 +29,10 @@ class Client:
         self._reader, self._writer = reader, writer
 
     @classmethod
-    async def connect(cls, port: int) -> "Client":
+    async def connect(cls, port: int, greeting: bytes = b"EHLO") -> "Client":
         client = cls(*await asyncio.open_connection("127.0.0.1", port))
         await client._expect(b"220")
-        await client._say(b"EHLO load.example", b"250")
+        await client._say(greeting + b" load.example", b"250")
         return client
 
     async def send(self, message: bytes) -> None:
@@ -71,12 +71,20 @@ async def numbers(n: int, rate: float) -> AsyncIterator[int]:
 
 
 async def send_all(
-    port: int, bodies: list[str], n: int, rate: float, connections: int, tag: str, report: TextIO
+    port: int,
+    bodies: list[str],
+    n: int,
+    rate: float,
+    connections: int,
+    tag: str,
+    report: TextIO,
+    *,
+    lmtp: bool = False,
 ) -> None:
     waiting: asyncio.Queue[int | None] = asyncio.Queue(connections * 2)
 
     async def work() -> None:
-        client = await Client.connect(port)
+        client = await Client.connect(port, b"LHLO" if lmtp else b"EHLO")
         while (number := await waiting.get()) is not None:
             message_id = f"<{tag}.{number}@load.example>"
             message = bodies[number % len(bodies)].replace("@MESSAGE-ID@", message_id).encode()
