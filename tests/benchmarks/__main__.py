@@ -62,11 +62,13 @@ def routable_messages() -> list[str]:
         raw = b"\r\n".join(b"." + line if line.startswith(b".") else line for line in raw.split(b"\r\n"))
         outcome = accept(None, arrived_mail(raw, via="smtp", ours=Ours()), PROGRAMME_TIME)
         cause = Cause("bench", "bench", "bench", PROGRAMME_TIME, PROGRAMME_TIME)
-        [event] = announce(outcome, cause)
+        event, *_ = announce(outcome, cause)
         assert isinstance(event, EnquiryReceived)
         routed = route(None, event, programme, PROGRAMME_TIME)
         if isinstance(routed, Routed) and routed.state.mentoring is None:
-            bodies.append(raw.decode().replace("<placeholder@load.example>", "@MESSAGE-ID@"))
+            local, _, domain = enquiry["from_address"].partition("@")
+            text = raw.decode().replace("<placeholder@load.example>", "@MESSAGE-ID@")
+            bodies.append(text.replace(f"<{local}@{domain}>", f"<{local}.@WRITER@@{domain}>", 1))
     return bodies
 
 

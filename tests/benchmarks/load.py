@@ -70,6 +70,13 @@ async def numbers(n: int, rate: float) -> AsyncIterator[int]:
         yield number
 
 
+def written(body: str, message_id: str) -> bytes:
+    """One message: each has an id of its own, and a writer, because one writer is acknowledged but so often a
+    day."""
+    number = "".join(character for character in message_id.partition("@")[0] if character.isalnum())
+    return body.replace("@MESSAGE-ID@", message_id).replace("@WRITER@", number).encode()
+
+
 async def send_all(
     port: int,
     bodies: list[str],
@@ -87,8 +94,7 @@ async def send_all(
         client = await Client.connect(port, b"LHLO" if lmtp else b"EHLO")
         while (number := await waiting.get()) is not None:
             message_id = f"<{tag}.{number}@load.example>"
-            message = bodies[number % len(bodies)].replace("@MESSAGE-ID@", message_id).encode()
-            await client.send(message)
+            await client.send(written(bodies[number % len(bodies)], message_id))
             report.write(json.dumps({"at": time.time(), "message_id": message_id}) + "\n")
         await client.quit()
 
@@ -107,7 +113,7 @@ def main() -> None:
     )
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument(
-        "--messages", type=Path, required=True, help="JSON list of messages with @MESSAGE-ID@"
+        "--messages", type=Path, required=True, help="JSON list of messages with @MESSAGE-ID@ and @WRITER@"
     )
     parser.add_argument("--report", type=Path, required=True)
     parser.add_argument("-n", type=int, default=1000)

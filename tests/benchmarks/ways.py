@@ -31,7 +31,7 @@ from services.intake.arrival import arrived_mail
 from services.intake.importing import bring
 from services.intake.mail import Ours
 from services.intake.sending import connect
-from tests.benchmarks.load import send_all
+from tests.benchmarks.load import send_all, written
 from tests.dovecot import PASSWORD, dovecot
 
 PIPES_AT_ONCE = 4
@@ -40,7 +40,7 @@ PIPE_SHARE = 20
 
 
 class Ways:
-    """`bodies` have @MESSAGE-ID@ in them, and dots stuffed as for SMTP."""
+    """`bodies` have @MESSAGE-ID@ and @WRITER@ in them, and dots stuffed as for SMTP."""
 
     def __init__(
         self, pipeline: Pipeline, folder: Path, bodies: list[str], n: int, kept: Callable[[], int]
@@ -52,7 +52,7 @@ class Ways:
     def messages(self, tag: str, n: int) -> list[bytes]:
         plain = [body.replace("\r\n..", "\r\n.") for body in self.bodies]
         ids = [f"<{tag}.{number}@load.example>" for number in range(n)]
-        return [plain[i % len(plain)].replace("@MESSAGE-ID@", id).encode() for i, id in enumerate(ids)]
+        return [written(plain[i % len(plain)], id) for i, id in enumerate(ids)]
 
     def smtp(self) -> int:
         asyncio.run(send_all(self.pipeline.smtp_port, self.bodies, self.n, 0, 20, "smtp", io.StringIO()))
