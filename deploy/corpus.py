@@ -8,7 +8,6 @@ yes. It ends with 1 where a message was lost or a service did not live through i
 """
 
 import argparse
-import asyncio
 import re
 import sys
 import tempfile
@@ -36,7 +35,7 @@ from deploy.local.servers import Tenant, start
 from deploy.topology import service_names
 from services.intake.archives import Kept, one
 from services.intake.importing import bring
-from services.intake.sending import NotNow, connect
+from services.intake.sending import Gateway, NotNow
 
 FIELD = re.compile(rb"[!-9;-~]+[ \t]*:")
 KNOWN = re.compile(
@@ -84,33 +83,40 @@ def _wrapped(file: Path, name: str) -> bytes:
 
 def run(folder: Path, report: Path, console: Console) -> list[str]:
     """Everything; returns what is wrong, and nothing where all is well."""
-    messages = list(files(folder))
-    if not messages:
-        return [f"there is no file in {folder}"]
     with ExitStack() as stack:
         state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mutuals-corpus-")))
         console.print("[dim]starting RabbitMQ, MongoDB and the services[/dim]")
         servers = stack.enter_context(start(state / "servers", keep=False))
         tenant = servers.tenant(f"corpus{sha256(str(state).encode()).hexdigest()[:8]}", service_names())
         stack.callback(tenant.drop)
+        return send_through(tenant, folder, report, state, console)
+
+
+def send_through(tenant: Tenant, folder: Path, report: Path, state: Path, console: Console) -> list[str]:
+    """Start the services on this tenant's servers, send every file of the folder, and wait until all is done."""
+    messages = list(files(folder))
+    if not messages:
+        return [f"there is no file in {folder}"]
+    with ExitStack() as stack:
         port, claim = claim_port(2526)
         claim.close()
         stack.enter_context(mail_server(port, state / "mail", state / "mailserver.log"))
         offset = OPENING.astimezone(UTC) - datetime.now(UTC)
-        pipeline = Pipeline(tenant, state / "logs", mail_server_port=port, clock_offset=offset)
-        with pipeline:
-            books = Books(tenant)
-            stack.callback(books.close)
-            started = time.monotonic()
-            lines = asyncio.run(_send(messages, pipeline, state, report, console))
-            sent = time.monotonic() - started
-            with console.status("waiting until nothing is left to do"):
-                unfinished = _settle(books, tenant, pipeline)
-            show(lines, sent, time.monotonic() - started, pipeline, console)
-            return unfinished + _wrong(messages, lines, books, pipeline)
+        pipeline = stack.enter_context(
+            Pipeline(tenant, state / "logs", mail_server_port=port, clock_offset=offset)
+        )
+        books = Books(tenant)
+        stack.callback(books.close)
+        started = time.monotonic()
+        lines = _send(messages, pipeline, state, report, console)
+        sent = time.monotonic() - started
+        with console.status("waiting until nothing is left to do"):
+            unfinished = _settle(books, tenant, pipeline)
+        show(lines, sent, time.monotonic() - started, pipeline, console)
+        return unfinished + _wrong(messages, lines, books, pipeline)
 
 
-async def _send(
+def _send(
     messages: list[Kept], pipeline: Pipeline, state: Path, report: Path, console: Console
 ) -> list[dict[str, Any]]:
     """The lines of the report, without their texts."""
@@ -128,8 +134,7 @@ async def _send(
             lines.append({key: value for key, value in line.items() if not key.endswith("_text")})
             bar.advance(task)
 
-        async with connect(pipeline.services["intake"].url, key_file) as client:
-            await bring(client, messages, file, told=told)
+        bring(partial(Gateway, pipeline.services["intake"].url, key_file), messages, file, told=told)
     return lines
 
 

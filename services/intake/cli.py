@@ -1,12 +1,13 @@
 """Intake's command line: API keys, held messages, and mail kept in files brought in. It asks the running
 service."""
 
-import asyncio
 import json
 import os
 import secrets
 from collections import Counter
-from contextlib import AsyncExitStack
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +20,7 @@ from rich.table import Table
 
 from services.intake.archives import Kept, messages_in
 from services.intake.importing import bring, reported
-from services.intake.sending import KEY_FILE, URL, NotNow, connect
+from services.intake.sending import KEY_FILE, URL, Gateway, NotNow
 from shared.cli import DEFAULT_FILE, AsJson, OperatorFile, Services, cell, local, plain, show
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="What intake's operators do.")
@@ -163,7 +164,7 @@ def import_mail(
     if done:
         typer.echo(f"{len(messages) - len(left)} of {len(messages)} are in {report} already.", err=True)
     try:
-        endings = asyncio.run(_import(left, report, url, key_file))
+        endings = _import(left, report, partial(Gateway, url, key_file))
     except NotNow as error:
         typer.echo(f"Broken off: {plain(str(error))}. The same command goes on from here.", err=True)
         raise typer.Exit(os.EX_TEMPFAIL) from None
@@ -173,15 +174,12 @@ def import_mail(
         raise typer.Exit(1)
 
 
-async def _import(
-    left: list[Kept], report: Path | None, url: str | None, key_file: Path | None
-) -> Counter[str]:
-    async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(connect(url, key_file))
+def _import(left: list[Kept], report: Path | None, connect: Callable[[], Gateway]) -> Counter[str]:
+    with ExitStack() as stack:
         file = stack.enter_context(report.open("a")) if report else None
         bar = stack.enter_context(progress())
         task = bar.add_task("importing", total=len(left))
-        return await bring(client, left, file, told=lambda _: bar.advance(task))
+        return bring(connect, left, file, told=lambda _: bar.advance(task))
 
 
 def progress() -> Progress:

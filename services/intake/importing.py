@@ -4,20 +4,19 @@ The report is also what a run that was broken off goes on from: what it tells of
 sent twice all the same, intake knows again.
 """
 
-import asyncio
 import json
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import IO, Any
 
-import httpx
-
 from services.intake.archives import Kept
-from services.intake.sending import NotNow, Refused, send
+from services.intake.sending import Gateway, NotNow, Refused
 
-AT_ONCE = 8
+AT_ONCE = 16
 PATIENCE_SECONDS = 60.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0
 
@@ -38,50 +37,76 @@ def reported(report: Path) -> frozenset[str]:
     return frozenset(done)
 
 
-async def bring(
-    client: httpx.AsyncClient,
+def bring(
+    connect: Callable[[], Gateway],
     messages: Iterable[Kept],
     report: IO[str] | None,
     *,
-    told: Callable[[dict[str, Any]], None],
+    told: Callable[[dict[str, Any]], object],
     patience: float = PATIENCE_SECONDS,
 ) -> Counter[str]:
-    """Send every message; gives how many ended in which way. `told` is called with each line of the report.
+    """Send every message; gives how many ended in which way. `told` is called with each line of the report, one
+    at a time.
 
     Raises `NotNow` where intake does not accept for longer than `patience` seconds; the report is right then.
     """
     endings: Counter[str] = Counter()
-    waiting: Iterator[Kept] = iter(messages)
+    waiting = iter(messages)
+    one_at_a_time = threading.Lock()
+    broken_off = threading.Event()
 
-    async def work() -> None:
-        for kept in waiting:  # each takes the next: no more are in memory than there are workers
-            line = await _one(client, kept, patience)
-            if report is not None:
-                report.write(json.dumps(line) + "\n")
-                report.flush()
-            endings[line["outcome"]] += 1
-            told(line)
+    def work() -> None:
+        gateway = connect()
+        try:
+            while not broken_off.is_set():
+                with one_at_a_time:  # each takes the next: no more are in memory than there are workers
+                    if (kept := next(waiting, None)) is None:
+                        return
+                    raw = _load(kept)
+                line = _one(gateway, kept.path, raw, patience, broken_off)
+                with one_at_a_time:
+                    if report is not None:
+                        report.write(json.dumps(line) + "\n")
+                        report.flush()
+                    endings[line["outcome"]] += 1
+                    told(line)
+        except BaseException:
+            broken_off.set()
+            raise
+        finally:
+            gateway.close()
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(AT_ONCE):
-                group.create_task(work())
-    except* NotNow as group_error:
-        raise NotNow(str(group_error.exceptions[0])) from None
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        workers = [pool.submit(work) for _ in range(AT_ONCE)]
+        try:
+            for worker in as_completed(workers):
+                worker.result()
+        finally:
+            broken_off.set()
     return endings
 
 
-async def _one(client: httpx.AsyncClient, kept: Kept, patience: float) -> dict[str, Any]:
+def _load(kept: Kept) -> bytes | Refused:
+    try:
+        return kept.load()
+    except OSError as error:
+        return Refused(f"cannot be read: {error.strerror}")
+
+
+def _one(
+    gateway: Gateway, path: str, raw: bytes | Refused, patience: float, broken_off: threading.Event
+) -> dict[str, Any]:
     started = time.perf_counter()
     try:
-        receipt = await _until_accepted(client, kept.load(), patience)
-    except (OSError, Refused) as error:
-        reason = str(error) if isinstance(error, Refused) else f"cannot be read: {error.strerror}"
-        found: dict[str, Any] = NOTHING | {"outcome": "refused", "reason": reason}
+        if isinstance(raw, Refused):
+            raise raw
+        receipt = _until_accepted(gateway, raw, patience, broken_off)
+    except Refused as error:
+        found = NOTHING | {"outcome": "refused", "reason": str(error)}
     else:
         found = receipt["message"] | {"reference": receipt["reference"], "enquiry": receipt["enquiry"]}
     took = round((time.perf_counter() - started) * 1000, 1)
-    return {"path": kept.path, **found, "milliseconds": took}
+    return {"path": path, **found, "milliseconds": took}
 
 
 NOTHING: dict[str, Any] = {
@@ -97,14 +122,15 @@ NOTHING: dict[str, Any] = {
 }
 
 
-async def _until_accepted(client: httpx.AsyncClient, raw: bytes, patience: float) -> dict[str, Any]:
+def _until_accepted(
+    gateway: Gateway, raw: bytes, patience: float, broken_off: threading.Event
+) -> dict[str, Any]:
     deadline = time.monotonic() + patience
     pause = FIRST_PAUSE
     while True:
         try:
-            return await send(client, raw, "import")
+            return gateway.send(raw, "import")
         except NotNow:
-            if time.monotonic() + pause > deadline:
+            if time.monotonic() + pause > deadline or broken_off.wait(pause):
                 raise
-        await asyncio.sleep(pause)
         pause = min(pause * 2, LONGEST_PAUSE)

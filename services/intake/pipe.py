@@ -5,12 +5,11 @@ and with 75 (EX_TEMPFAIL) for everything else, so that the mail server keeps it 
 Where intake is, and the file with the key, come from MUTUALS_INTAKE_URL and MUTUALS_INTAKE_KEY_FILE.
 """
 
-import asyncio
 import os
 import sys
 from collections.abc import Callable
 
-from services.intake.sending import NotNow, Refused, connect, send
+from services.intake.sending import Gateway, NotNow, Refused
 
 LIMIT = 100 * 1024 * 1024
 """Bytes held in memory; intake's own limit is lower."""
@@ -21,7 +20,7 @@ def main(read: Callable[[int], bytes] = sys.stdin.buffer.read) -> int:
         print(__doc__)  # noqa: T201
         return 0 if sys.argv[1:] in (["-h"], ["--help"]) else os.EX_TEMPFAIL
     try:
-        asyncio.run(_hand_over(read(LIMIT + 1)))
+        _hand_over(read(LIMIT + 1))
     except Refused as error:
         return _end(os.EX_DATAERR, str(error))
     except NotNow as error:
@@ -31,13 +30,12 @@ def main(read: Callable[[int], bytes] = sys.stdin.buffer.read) -> int:
     return os.EX_OK
 
 
-async def _hand_over(raw: bytes) -> None:
+def _hand_over(raw: bytes) -> None:
     if len(raw) > LIMIT:
         raise Refused("the message is too large")
     if raw.startswith(b"From "):  # the envelope line of an mbox, which mail servers' pipes put first
         raw = raw.partition(b"\n")[2]
-    async with connect() as client:
-        await send(client, raw, "pipe")
+    Gateway().send(raw, "pipe")
 
 
 def _end(code: int, why: str) -> int:

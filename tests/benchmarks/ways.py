@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from services.intake.archives import Kept
 from services.intake.arrival import arrived_mail
 from services.intake.importing import bring
 from services.intake.mail import Ours
-from services.intake.sending import connect
+from services.intake.sending import Gateway
 from tests.benchmarks.load import send_all, written
 from tests.dovecot import PASSWORD, dovecot
 
@@ -65,12 +66,8 @@ class Ways:
         return self.n
 
     def http(self) -> int:
-        async def post() -> None:
-            held = [Kept(str(i), lambda raw=raw: raw) for i, raw in enumerate(self.messages("http", self.n))]
-            async with connect(self.pipeline.services["intake"].url, self.key_file) as client:
-                await bring(client, held, None, told=lambda _: None)
-
-        asyncio.run(post())
+        held = [Kept(str(i), lambda raw=raw: raw) for i, raw in enumerate(self.messages("http", self.n))]
+        bring(partial(Gateway, self.pipeline.services["intake"].url, self.key_file), held, None, told=str)
         return self.n
 
     def imported(self) -> int:

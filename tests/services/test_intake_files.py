@@ -3,6 +3,7 @@
 import asyncio
 import json
 import mailbox
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from services.intake.archives import messages_in
 from services.intake.importing import bring, reported
-from services.intake.sending import NotNow, connect
+from services.intake.sending import Gateway, NotNow
 from tests.conftest import eventually
 from tests.services.conftest import Intake
 
@@ -49,7 +50,7 @@ async def test_a_pipe_asks_to_be_tried_again_unless_the_message_is_at_fault(
         intake.run("pipe", stdin=b""),
     )
     assert [done.returncode for done in (away, unknown, keyless, too_large, empty)] == [75, 75, 75, 65, 65]
-    assert b"ConnectError" in away.stderr
+    assert b"ConnectionRefusedError" in away.stderr
     assert b"401" in unknown.stderr
     assert b"413" in too_large.stderr
     assert not kept(intake, "p2")
@@ -108,25 +109,24 @@ async def test_an_import_waits_for_an_intake_that_is_killed_and_loses_nothing(
     for number in range(150):
         (tmp_path / f"{number}.eml").write_bytes(mail(f"killed{number}"))
     seen: list[dict[str, Any]] = []
-    async with connect(intake.process.url, intake.key_file) as client:
-        with (tmp_path / "report").open("w") as report:
-            importing = asyncio.create_task(
-                bring(client, list(messages_in(tmp_path))[:150], report, told=seen.append)
-            )
-            await eventually(lambda: len(seen) > 20)
-            await asyncio.to_thread(intake.process.kill)
-            await asyncio.to_thread(intake.process.start)
-            endings = await importing
+    gateway = partial(Gateway, intake.process.url, intake.key_file)
+    messages = list(messages_in(tmp_path))
+    with (tmp_path / "report").open("w") as report:
+        importing = asyncio.create_task(asyncio.to_thread(bring, gateway, messages, report, told=seen.append))
+        await eventually(lambda: len(seen) > 20)
+        await asyncio.to_thread(intake.process.kill)
+        await asyncio.to_thread(intake.process.start)
+        endings = await importing
     assert sum(endings.values()) == 150
     assert set(endings) <= {"enquiry", "duplicate"}, "some were accepted and not answered"
     assert len(intake.messages({"state.message_id": {"$regex": "^<killed"}})) == 150
 
 
-async def test_an_import_gives_up_an_intake_that_stays_away_with_its_report_right(
+def test_an_import_gives_up_an_intake_that_stays_away_with_its_report_right(
     intake: Intake, tmp_path: Path
 ) -> None:
     (tmp_path / "a.eml").write_bytes(mail("away"))
-    async with connect("http://127.0.0.1:1", intake.key_file) as client:
-        with pytest.raises(NotNow), (tmp_path / "report").open("w") as report:
-            await bring(client, messages_in(tmp_path / "a.eml"), report, told=print, patience=0.1)
+    gateway = partial(Gateway, "http://127.0.0.1:1", intake.key_file)
+    with pytest.raises(NotNow), (tmp_path / "report").open("w") as report:
+        bring(gateway, messages_in(tmp_path / "a.eml"), report, told=print, patience=0.1)
     assert not reported(tmp_path / "report")
