@@ -167,7 +167,7 @@ def _wrong(messages: list[Kept], lines: list[dict[str, Any]], books: Books, pipe
     found += [
         f"{line['path']} was accepted and is not kept"
         for line in lines
-        if line["outcome"] != "refused" and line["enquiry"] not in kept
+        if line["outcome"] != "refused" and line["id"] not in kept
     ]
     enquiries = sum(line["outcome"] == "enquiry" for line in lines)
     if standing.decided < enquiries:

@@ -3,16 +3,28 @@
 Ordinary first mail is one write and no read. Only a message that carries a tie to an enquiry has it looked up.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from functools import partial
+from uuid import uuid4
 
-from services.intake.domain import ArrivedMail, Message, Outcome, accept, correlation, name_of
+from services.intake.domain import (
+    ArrivedMail,
+    Change,
+    Message,
+    Outcome,
+    Reread,
+    accept,
+    correlation,
+    name_of,
+    reread,
+)
 from services.intake.threads import Candidate, Ties, Trust, ties_of, writer_of
 from shared.clock import Clock
 from shared.contracts.replies import Party
 from shared.store import Aggregates, Already, ClaimTaken, Incoming, Store, Unavailable
 
-Messages = Aggregates[Message, Outcome]
+Messages = Aggregates[Message, Change]
 
 RAW_FILES = "raw"
 ATTEMPTS = 20
@@ -38,6 +50,38 @@ class Acceptance:
         if arrived.raw_is_file:
             await self._store.keep_file(RAW_FILES, arrived.raw_sha256, arrived.raw)
         now = self._clock()
+        # A form's id is its client's to choose, so the same id with other content must still be decided on.
+        answer = await self._decide(
+            arrived,
+            None,
+            partial(accept, arrived=arrived, now=now),
+            f"{arrived.id}:{arrived.fingerprint}",
+            now,
+        )
+        assert not isinstance(answer, Reread)
+        return accept(answer.state, arrived, now) if isinstance(answer, Already) else answer
+
+    async def again(self, message: Message, arrived: ArrivedMail, operator: str, *, apply: bool) -> Change:
+        """A kept message, read again as `arrived`: what that comes to, and, to `apply` it, kept.
+
+        Raises `Unavailable`.
+        """
+        decide = partial(reread, arrived=arrived, operator=operator)
+        if not apply:
+            ties = ties_of(arrived.read, arrived.raw, arrived.rcpt_tos, self._trust.replies)
+            candidates = await self._candidates(ties) if ties else ()
+            return decide(message, candidates=candidates, trust=self._trust)
+        answer = await self._decide(arrived, message, decide, f"reread/{uuid4().hex}", message.accepted_at)
+        return Reread(answer.state) if isinstance(answer, Already) else answer
+
+    async def _decide(
+        self,
+        arrived: ArrivedMail,
+        known: Message | None,
+        how: Callable[..., Change],
+        id: str,
+        accepted_at: datetime,
+    ) -> "Change | Already[Message]":
         read = arrived.read
         ties = ties_of(read, arrived.raw, arrived.rcpt_tos, self._trust.replies)
         candidates = await self._candidates(ties) if ties else ()
@@ -45,20 +89,17 @@ class Acceptance:
         names_taken: set[str] = set()
         for _ in range(ATTEMPTS):
             decide = partial(
-                accept,
-                arrived=arrived,
-                now=now,
+                how,
                 attempt=references_taken,
                 candidates=candidates,
                 trust=self._trust,
                 not_known_as=frozenset(names_taken),
             )
-            enquiry = correlation(decide(None).state) if candidates else arrived.id
-            # A form's id is its client's to choose, so the same id with other content must still be decided on.
-            message = Incoming(f"{arrived.id}:{arrived.fingerprint}", f"message.{arrived.via}", enquiry, now)
+            enquiry = correlation(decide(known).state) if candidates or known else arrived.id
+            message = Incoming(id, f"message.{'reread' if known else arrived.via}", enquiry, accepted_at)
             try:
-                answer = await self._messages.apply(
-                    message, decide, id=arrived.id, opens=True, wait_published=False
+                return await self._messages.apply(
+                    message, decide, id=arrived.id, opens=known is None, wait_published=False
                 )
             except ClaimTaken as taken:
                 claim = str(taken)
@@ -70,8 +111,6 @@ class Acceptance:
                     candidates = (*candidates, *await self._answered_before(arrived))
                 else:
                     candidates = await self._candidates(ties)  # what it answers has come this very moment
-                continue
-            return accept(answer.state, arrived, now) if isinstance(answer, Already) else answer
         raise Unavailable("no free reference was found")
 
     async def find(self, enquiry: str) -> Message | None:

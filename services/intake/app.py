@@ -13,7 +13,8 @@ from services.intake.handlers import hears
 from services.intake.held import HeldMessages
 from services.intake.imap import Mailbox, watched
 from services.intake.keys import Keys
-from services.intake.operators import held_routes, key_routes
+from services.intake.operators import held_routes, key_routes, message_routes
+from services.intake.rereading import Rereading
 from services.intake.settings import IntakeSettings
 from services.intake.smtp import Listener, Protocol
 from shared.contracts.intake import (
@@ -64,7 +65,11 @@ def app() -> FastAPI:
     keys = Keys(service.store, service.clock)
     api = enquiries(accept, accept.find, keys.holder, settings.api())
     token = guard(settings.operator_token)
-    operators = [key_routes(keys, token), held_routes(HeldMessages(messages, accept), token)]
+    operators = [
+        key_routes(keys, token),
+        held_routes(HeldMessages(messages, accept), token),
+        message_routes(Rereading(service.store, messages, accept, settings.ours()), token),
+    ]
     return service.app(provide={}, routes=[api, *operators], running=ways_in)
 
 

@@ -5,7 +5,7 @@ import json
 import os
 import secrets
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from hashlib import sha256
@@ -30,6 +30,8 @@ held = typer.Typer(
     no_args_is_help=True, help="Messages that wait for an operator: list, join, begin, discard."
 )
 app.add_typer(held, name="held")
+
+LINE = 100
 
 Name = Annotated[str, typer.Argument(help="The client, such as web-form: lower case, digits, dots, hyphens.")]
 
@@ -137,6 +139,53 @@ def _decide(operator_file: Path, id: str, what: str, command: dict[str, str]) ->
         typer.echo(f"No held message is called {plain(id)!r}.", err=True)
         raise typer.Exit(1)
     typer.echo(f"{id}: {answer['outcome']} {answer['reference']}".rstrip())
+
+
+@app.command()
+def reparse(
+    *,
+    operator: Annotated[str, typer.Option(help="Your name, for the record.")],
+    reference: Annotated[str, typer.Argument(help="One enquiry's messages, such as MSP-7F3K-2Q.")] = "",
+    held: Annotated[bool, typer.Option("--held", help="Those that wait for an operator.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Every message.")] = False,
+    apply: Annotated[bool, typer.Option("--apply", help="Keep the change; else it is only shown.")] = False,
+    operator_file: OperatorFile = DEFAULT_FILE,
+) -> None:
+    """Read kept messages again and show what would change. A held one is then decided about again."""
+    if sum((bool(reference), held, every)) != 1:
+        raise typer.BadParameter("say one of: a reference, --held, --all")
+    services = Services.read(operator_file)
+    enquiry = ""
+    if reference:
+        found = services.ask("intake", f"/claims/{quote(reference.strip().upper(), safe='')}")
+        if found is None:
+            typer.echo(f"No enquiry has the reference {plain(reference)}.", err=True)
+            raise typer.Exit(1)
+        enquiry = found["correlation_id"]
+    read = changed = 0
+    for id in _ids(services, f"held={str(held).lower()}&enquiry={enquiry}"):
+        answer = services.ask("intake", f"/messages/{id}/reparse", {"operator": operator, "apply": apply})
+        read += 1
+        if answer is None or not answer["differences"]:
+            continue
+        changed += 1
+        typer.echo(id)
+        for each in answer["differences"]:
+            typer.echo(f"  {each['field']}: {_line(each['kept'])} -> {_line(each['read'])}")
+    done = "changed" if apply else "would change"
+    typer.echo(f"{changed} of {read} messages {done}.")
+
+
+def _ids(services: Services, query: str) -> Iterator[str]:
+    after = ""
+    while page := services.ask("intake", f"/messages?{query}&after={after}"):
+        yield from page
+        after = page[-1]
+
+
+def _line(value: str) -> str:
+    text = " ".join(plain(value).split())
+    return text if len(text) <= LINE else f"{text[:LINE]}…"
 
 
 @app.command("import")

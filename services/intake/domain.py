@@ -6,7 +6,7 @@ leads to the same document, whichever way and whichever process it comes in by.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
 from typing import Literal
@@ -158,6 +158,13 @@ class Discarded:
 
 
 @dataclass(frozen=True, slots=True)
+class Reread:
+    """A kept message was read again, and what was read of it is other than before. Nothing follows from it."""
+
+    state: Message
+
+
+@dataclass(frozen=True, slots=True)
 class Repeated:
     """The message had been accepted before: the sender gets the same answer, and nothing else happens."""
 
@@ -173,6 +180,16 @@ class Contradicted:
 
 Taken = Began | FollowedUp | Bounced | AutoReplied | Held
 Outcome = Taken | Discarded | Repeated | Contradicted
+Change = Outcome | Reread
+"""All that may happen to a kept message."""
+
+
+READ = frozenset(ReadMail.__dataclass_fields__) & frozenset(Message.model_fields) | {"suppress_reply"}
+"""What of a message is read out of it."""
+
+
+class NotKept(Exception):
+    """No message has this id."""
 
 
 class NotHeld(Exception):
@@ -289,6 +306,30 @@ def _kept(arrived: ArrivedMail, now: datetime) -> Message:
         authenticated_domains=read.authenticated_domains,
         parse_error=read.parse_error,
     )
+
+
+def reread(
+    message: Message | None,
+    arrived: ArrivedMail,
+    *,
+    operator: str,
+    attempt: int = 0,
+    candidates: Sequence[Candidate] = (),
+    trust: Trust | None = None,
+    not_known_as: frozenset[str] = frozenset(),
+) -> Change:
+    """A kept message, read again as `arrived`. One that is held is decided about again, as if it had just come; of
+    every other only what was read changes: what has followed from it has followed. Raises `NotKept`."""
+    if message is None:
+        raise NotKept
+    fresh = _kept(arrived, message.accepted_at)
+    if not message.held:
+        return Reread(message.model_copy(update={name: getattr(fresh, name) for name in READ}))
+    taken = _settled(fresh, arrived.read, candidates, trust=trust, attempt=attempt, not_known_as=not_known_as)
+    if isinstance(taken, Held):
+        return Reread(taken.state)
+    decided = {"decided_by": operator, "decided_why": "read again"}
+    return replace(taken, state=taken.state.model_copy(update=decided))
 
 
 def correlation(state: Message) -> str:

@@ -6,13 +6,14 @@ from services.intake.domain import (
     AutoReplied,
     Began,
     Bounced,
+    Change,
     Contradicted,
     Discarded,
     FollowedUp,
     Held,
     Message,
-    Outcome,
     Repeated,
+    Reread,
     Via,
 )
 from shared.contracts.cloudevents import CloudEvent, Person
@@ -52,7 +53,7 @@ WHY_HELD = {
 }
 
 
-def announce(outcome: Outcome, cause: Cause) -> list[CloudEvent]:
+def announce(outcome: Change, cause: Cause) -> list[CloudEvent]:
     match outcome:
         case Began(state):
             # A bounce that begins an enquiry is of no mail that we know: it is said, and set aside to be seen.
@@ -66,7 +67,7 @@ def announce(outcome: Outcome, cause: Cause) -> list[CloudEvent]:
             return [cause.event(MailAutoReplied, _auto_replied(state))]
         case Held(state):
             return [cause.event(MailHeld, _held(state))]
-        case Discarded() | Repeated() | Contradicted():
+        case Discarded() | Reread() | Repeated() | Contradicted():
             return []
         case _:
             assert_never(outcome)

@@ -5,7 +5,7 @@ from functools import partial
 from uuid import uuid4
 
 from services.intake.acceptance import ATTEMPTS, Acceptance, Messages
-from services.intake.domain import Message, Outcome, Proposal, begin, discard, join
+from services.intake.domain import Change, Message, Proposal, begin, discard, join
 from shared.contracts.replies import Party
 from shared.store import ClaimTaken, Incoming, Unavailable
 
@@ -51,7 +51,7 @@ class HeldMessages:
         return await self._apply("discard", id, id, partial(discard, operator=operator, why=why))
 
     async def _apply(
-        self, what: str, id: str, enquiry: str, decide: Callable[[Message | None], Outcome]
+        self, what: str, id: str, enquiry: str, decide: Callable[[Message | None], Change]
     ) -> Message:
         command = Incoming(f"{what}/{uuid4().hex}", f"held-message.{what}", enquiry)
         answer = await self._messages.apply(command, decide, id=id)

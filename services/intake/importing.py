@@ -104,7 +104,7 @@ def _one(
     except Refused as error:
         found = NOTHING | {"outcome": "refused", "reason": str(error)}
     else:
-        found = receipt["message"] | {"reference": receipt["reference"], "enquiry": receipt["enquiry"]}
+        found = receipt["message"] | {"reference": receipt["reference"]}
     took = round((time.perf_counter() - started) * 1000, 1)
     return {"path": path, **found, "milliseconds": took}
 

@@ -8,11 +8,12 @@ from fastapi import APIRouter, HTTPException, Path, Query
 from pydantic import BaseModel, Field
 
 from services.intake import reference
-from services.intake.domain import Message, NotHeld
+from services.intake.domain import Message, NotHeld, NotKept
 from services.intake.held import HeldMessages, NoSuchEnquiry
 from services.intake.keys import ApiKey, Keys, NameTaken, NoSuchKey
+from services.intake.rereading import Rereading
 from shared.contracts.replies import Party
-from shared.operators import Discard, Guard, answering
+from shared.operators import Discard, Guard, Name, answering
 
 NAME = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 
@@ -132,3 +133,49 @@ def _waiting(message: Message) -> dict[str, Any]:
 
 def _decided(message: Message) -> dict[str, str]:
     return {"outcome": message.outcome, "reference": message.reference, "enquiry": message.belongs_to}
+
+
+class Reparse(BaseModel):
+    """Who reads it again, and whether the change is to be kept."""
+
+    operator: Name
+    apply: bool = False
+
+
+def message_routes(rereading: Rereading, guard: Guard) -> APIRouter:
+    """Messages, and reading them again."""
+    router = APIRouter(prefix="/messages", dependencies=[guard], tags=["operators"])
+
+    @router.get("")
+    async def listed(
+        held: bool = False,
+        enquiry: Annotated[str, Query(pattern="^([0-9a-f]{32})?$")] = "",
+        after: Annotated[str, Query(max_length=64)] = "",
+        limit: Annotated[int, Query(ge=1, le=1_000)] = 500,
+    ) -> list[str]:
+        """Ids of messages that were read, in their order: of all, of an enquiry, or of those that wait."""
+        async with answering():
+            return await rereading.ids(held=held, enquiry=enquiry, after=after, limit=limit)
+
+    @router.post("/{id}/reparse")
+    async def reparse(id: Id, by: Reparse) -> dict[str, Any]:
+        """Read it again: what differs from what is kept. A held one is then decided about again."""
+        async with answering():
+            try:
+                differences = await rereading(id, by.operator, apply=by.apply)
+            except NotKept:
+                raise HTTPException(404, "no such message was read") from None
+        return {
+            "id": id,
+            "applied": by.apply and bool(differences),
+            "differences": [
+                {"field": each.field, "kept": _short(each.kept), "read": _short(each.read)}
+                for each in differences
+            ],
+        }
+
+    return router
+
+
+def _short(value: Any) -> str:
+    return str(value)[:SHOWN]

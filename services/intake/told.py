@@ -31,10 +31,12 @@ class ToldAttachment(BaseModel):
 
 
 class Told(BaseModel):
-    """`reason` says why, where the outcome alone does not. `failed_recipients` are addresses."""
+    """`id` is the message's own. `reason` says why, where the outcome alone does not. `failed_recipients` are
+    addresses."""
 
     model_config = ConfigDict(frozen=True)
 
+    id: str
     outcome: Ending
     reason: str
     is_bounce: bool
@@ -50,6 +52,7 @@ def tell(outcome: Outcome, arrived: ArrivedMail) -> Told:
     read = arrived.read
     ending, reason = _ending(outcome)
     return Told(
+        id=outcome.state.id,
         outcome=ending,
         reason=reason or read.parse_error or "",
         is_bounce=bool(read.bounce_evidence),

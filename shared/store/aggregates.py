@@ -160,6 +160,13 @@ class Aggregates(Generic[S, O]):
             found = self._collection.find(query, list(only) if only else None)
             return await found.sort("updated_at", -1).limit(limit).to_list(length=limit)
 
+    async def ids(self, query: Document, *, after: str = "", limit: int = 100) -> list[str]:
+        """The ids of documents, in their order, from the first after `after`. Raises `Unavailable`."""
+        with asking():
+            found = self._collection.find({"$and": [query, {"_id": {"$gt": after}}]}, {"_id": 1})
+            documents = await found.sort("_id", ASCENDING).limit(limit).to_list(length=limit)
+        return [document["_id"] for document in documents]
+
     async def story(self, correlation_id: str) -> list[Document]:
         """What these aggregates took and said about one enquiry, oldest first."""
         lines: list[Document] = []
