@@ -2,13 +2,12 @@
 
 Notifications writes them, intake reads them, and nobody looks anything up in the other's store. A token names
 the reference, the part its holder plays, and prints of the address it was given to; an HMAC (RFC 2104, SHA-256,
-80 bits) makes it something that can be held but not made up. Everything is lower case and base 32, since some
-mail systems fold the case of addresses.
+80 bits) makes it something that can be held but not made up. Everything is letters and digits whose case does not
+matter, since some mail systems fold the case of addresses.
 """
 
 import hmac
 import re
-from base64 import b32encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -20,9 +19,9 @@ LETTERS: dict[Party, str] = {"enquirer": "e", "partner": "p", "mentor": "m", "me
 PARTIES = {letter: party for party, letter in LETTERS.items()}
 
 _TOKEN = (
-    r"(?P<token>(?P<reference>[0-9a-z]{6})(?P<letter>[epmso])(?P<address>[a-z2-7]{3})(?P<domain>[a-z2-7]{3}))"  # noqa: S105
+    r"(?P<token>(?P<reference>[0-9a-z]{6})(?P<letter>[epmso])(?P<address>[0-9a-f]{4})(?P<domain>[0-9a-f]{4}))"  # noqa: S105
 )
-_MAC = r"(?P<mac>[a-z2-7]{16})"
+_MAC = r"(?P<mac>[0-9a-f]{20})"
 _REPLY_ADDRESS = re.compile(rf"reply\+{_TOKEN}\.{_MAC}@[^@\s]+")
 _MESSAGE_ID = re.compile(rf"<n\.(?P<notification>[0-9a-f]{{32}})\.{_TOKEN}\.{_MAC}@[^@\s<>]+>")
 
@@ -34,7 +33,7 @@ REPLY_MAILBOX = "reply"
 class Signed:
     """What a valid token says. `notification` is the mail of ours it was in, where the token came in a Message-ID.
 
-    The prints tell, with a chance of error of 1 in 32,768, whether an address or its domain is the one the token
+    The prints tell, with a chance of error of 1 in 65,536, whether an address or its domain is the one the token
     was given to.
     """
 
@@ -87,11 +86,11 @@ class Replies:
         return f"{short}{LETTERS[party]}{prints}"
 
     def _mac(self, purpose: str, token: str) -> str:
-        return _base32(self._keys[0], f"{purpose}/{token}", 16)
+        return _hashed(self._keys[0], f"{purpose}/{token}", 20)
 
     def _checked(self, found: re.Match[str], purpose: str, notification: str) -> Signed | None:
         signed = f"{purpose}/{found['token']}"
-        if not any(hmac.compare_digest(_base32(key, signed, 16), found["mac"]) for key in self._keys):
+        if not any(hmac.compare_digest(_hashed(key, signed, 20), found["mac"]) for key in self._keys):
             return None
         short = found["reference"].upper()
         return Signed(
@@ -108,9 +107,8 @@ def _domain(address: str) -> str:
 
 
 def _print(key: bytes, text: str) -> str:
-    return _base32(key, f"print/{text.lower()}", 3)
+    return _hashed(key, f"print/{text.lower()}", 4)
 
 
-def _base32(key: bytes, text: str, characters: int) -> str:
-    digest = hmac.digest(key, text.encode("utf-8", "replace"), "sha256")
-    return b32encode(digest[:10]).decode("ascii").lower()[:characters]
+def _hashed(key: bytes, text: str, characters: int) -> str:
+    return hmac.digest(key, text.encode("utf-8", "replace"), "sha256").hex()[:characters]
