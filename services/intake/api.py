@@ -49,6 +49,7 @@ class ApiOptions:
     open_to_all: bool = False
     ours: Ours = Ours()  # noqa: RUF009  (frozen)
     size_limit: int = 25 * 1024 * 1024
+    memory_limit: int = 256 * 1024 * 1024
     body_timeout: float = 60.0
     accept_timeout: float = 30.0
     retry_after: int = 5
@@ -152,6 +153,7 @@ class ProblemRoute(APIRoute):
 
 def enquiries(accept: Accept, find: Find, holder: Holder, options: ApiOptions) -> APIRouter:
     """The routes under `/enquiries`."""
+    bodies = _Bodies(options)
     bearer = HTTPBearer(auto_error=False, description="An API key; an operator makes one")
 
     async def client_of(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> str:
@@ -189,27 +191,27 @@ def enquiries(accept: Accept, find: Find, holder: Holder, options: ApiOptions) -
     ) -> Response:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         key = _idempotency_key(request)
-        if kind in MESSAGE_TYPES:
-            raw = await _body(request, options.size_limit, options.body_timeout)
-            arrived = await arriving_mail(raw, via=via, ours=options.ours, peer=_peer(request))
-        elif kind == "application/json":
-            if key is None:
-                raise ProblemError(
-                    400, "Idempotency-Key is missing", "A form needs a key, made anew for each enquiry."
-                )
-            raw = await _body(request, FORM_LIMIT, options.body_timeout)
-            arrived = arrived_form(
-                _form(raw), raw, client=client, key=key, ours=options.ours, peer=_peer(request)
-            )
-        else:
+        if kind not in (*MESSAGE_TYPES, "application/json"):
             raise ProblemError(
                 415,
                 "Unsupported media type",
                 "Send message/rfc822 or application/json.",
                 headers={"Accept-Post": "message/rfc822, application/json"},
             )
-        async with _answering(options):
-            outcome = await accept(arrived)
+        form = kind == "application/json"
+        async with bodies.read(request, FORM_LIMIT if form else options.size_limit) as raw:
+            if not form:
+                arrived = await arriving_mail(raw, via=via, ours=options.ours, peer=_peer(request))
+            elif key is not None:
+                arrived = arrived_form(
+                    _form(raw), raw, client=client, key=key, ours=options.ours, peer=_peer(request)
+                )
+            else:
+                raise ProblemError(
+                    400, "Idempotency-Key is missing", "A form needs a key, made anew for each enquiry."
+                )
+            async with _answering(options):
+                outcome = await accept(arrived)
         prefers = request.headers.get("prefer", "")
         return _receipt(outcome, tell(outcome, arrived) if RETURN_ALL.search(prefers) else None)
 
@@ -238,12 +240,16 @@ async def _answering(options: ApiOptions) -> AsyncIterator[None]:
             yield
     except (Unavailable, TimeoutError) as error:
         log.warning("enquiry_put_off", reason=type(error).__name__)
-        raise ProblemError(
-            503,
-            "Try again later",
-            "It could not be stored now, and was not accepted.",
-            headers={"Retry-After": str(options.retry_after)},
-        ) from error
+        raise _put_off(options) from error
+
+
+def _put_off(options: ApiOptions) -> ProblemError:
+    return ProblemError(
+        503,
+        "Try again later",
+        "It could not be stored now, and was not accepted.",
+        headers={"Retry-After": str(options.retry_after)},
+    )
 
 
 def _receipt(outcome: Outcome, told: Told | None) -> Response:
@@ -263,24 +269,43 @@ def _receipt(outcome: Outcome, told: Told | None) -> Response:
     return JSONResponse(body, 202, {"Location": f"/enquiries/{state.belongs_to}"})
 
 
-async def _body(request: Request, limit: int, timeout: float) -> bytes:  # noqa: ASYNC109
-    """The whole body, never more of it in memory than the limit."""
-    too_large = ProblemError(413, "Too large", f"At most {limit} bytes are accepted.")
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limit:
-        raise too_large
-    body = bytearray()
-    try:
-        async with asyncio.timeout(timeout):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > limit:
-                    raise too_large
-    except TimeoutError as error:
-        raise ProblemError(408, "Too slow", f"The body did not come within {timeout:g} seconds.") from error
-    if not body.strip():
-        raise ProblemError(400, "Empty", "The request has no body.")
-    return bytes(body)
+class _Bodies:
+    """The bodies of all requests in hand, taken together: never more in memory than the limit."""
+
+    def __init__(self, options: ApiOptions) -> None:
+        self._options = options
+        self._bytes = 0
+
+    @asynccontextmanager
+    async def read(self, request: Request, limit: int) -> AsyncIterator[bytes]:
+        """The whole body, for as long as it is needed."""
+        too_large = ProblemError(413, "Too large", f"At most {limit} bytes are accepted.")
+        declared = request.headers.get("content-length", "")
+        if declared.isdecimal() and int(declared) > limit:
+            raise too_large
+        seconds = self._options.body_timeout
+        body = bytearray()
+        held = 0
+        try:
+            async with asyncio.timeout(seconds):
+                async for chunk in request.stream():
+                    held += len(chunk)
+                    self._bytes += len(chunk)
+                    if held > limit:
+                        raise too_large
+                    if self._bytes > self._options.memory_limit:
+                        log.warning("enquiry_put_off", reason="too much at once")
+                        raise _put_off(self._options)
+                    body += chunk
+            if not body.strip():
+                raise ProblemError(400, "Empty", "The request has no body.")
+            yield bytes(body)
+        except TimeoutError as error:
+            raise ProblemError(
+                408, "Too slow", f"The body did not come within {seconds:g} seconds."
+            ) from error
+        finally:
+            self._bytes -= held
 
 
 def _form(raw: bytes) -> EnquiryForm:

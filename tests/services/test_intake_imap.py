@@ -12,7 +12,7 @@ import pytest
 from pydantic import SecretStr
 
 from deploy.local.servers import Servers
-from services.intake.domain import Accepted, ArrivedMail, Outcome, accept
+from services.intake.domain import ArrivedMail, Outcome, accept
 from services.intake.imap import MARK, Mailbox, MailboxOptions, watched
 from shared.store import Unavailable
 from tests.conftest import eventually
@@ -40,7 +40,7 @@ class Recorder:
         if self.before:
             await self.before(arrived)
         self.taken.append(arrived)
-        return Accepted(accept(None, arrived, datetime.now(UTC)).state)
+        return accept(None, arrived, datetime.now(UTC))
 
     def subjects(self) -> list[str]:
         return [arrived.read.subject for arrived in self.taken]

@@ -14,6 +14,7 @@ from services.intake.api import ApiOptions, enquiries
 from services.intake.domain import ArrivedMail, Message, Outcome, accept
 from services.intake.mail import Ours
 from shared.store import Unavailable
+from tests.conftest import eventually
 
 OPTIONS = ApiOptions(
     ours=Ours(frozenset({"enquiries@programme.example"})),
@@ -33,10 +34,15 @@ class Shelf:
     def __init__(self) -> None:
         self.messages: dict[str, Message] = {}
         self.before: Callable[[], Awaitable[Any]] | None = None
+        self.accepting: Callable[[], Awaitable[Any]] | None = None
+        self.waiting = False
 
     async def accept(self, arrived: ArrivedMail) -> Outcome:
         if self.before:
             await self.before()
+        if self.accepting:
+            self.waiting = True
+            await self.accepting()
         outcome = accept(self.messages.get(arrived.id), arrived, datetime(2018, 2, 1, tzinfo=UTC))
         self.messages[arrived.id] = outcome.state
         return outcome
@@ -203,6 +209,23 @@ async def test_body_too_large_is_refused_declared_or_not(client, shelf):
     assert_problem(await client.post("/enquiries", content=endless(), headers=RAW), 413)
     assert_problem(await client.post("/enquiries", content=b"\r\n", headers=RAW), 400)
     assert not shelf.messages
+
+
+async def test_bodies_of_all_requests_together_are_bounded(shelf):
+    durable = asyncio.Event()
+    async with client_of(shelf, replace(OPTIONS, memory_limit=150_000)) as client:
+        large = MAIL + b"x" * 90_000
+        first = asyncio.create_task(client.post("/enquiries", content=large, headers=RAW))
+        shelf.accepting = durable.wait
+        await eventually(lambda: shelf.waiting)
+        second = await client.post("/enquiries", content=large, headers=RAW)
+        assert_problem(second, 503)
+        assert second.headers["retry-after"]
+        shelf.accepting = None
+        assert (await client.post("/enquiries", content=MAIL, headers=RAW)).status_code == 202
+        durable.set()
+        assert (await first).status_code == 202
+        assert (await client.post("/enquiries", content=large, headers=RAW)).status_code == 202
 
 
 async def test_body_that_does_not_come_is_not_waited_for(shelf):
