@@ -28,7 +28,7 @@ bench: setup ## measure; ARGS="--json FILE -n 2000"
 	@exec $(BIN)/python -m tests.benchmarks $(ARGS)
 
 corpus: setup ## send every file of a folder through it all: DIR=folder REPORT=file
-	@exec $(BIN)/python -m deploy.corpus $(or $(DIR),$(error say DIR=folder)) $(if $(REPORT),--report $(REPORT))
+	@exec $(BIN)/python -m deploy.corpus "$(or $(DIR),$(error say DIR=folder))" $(if $(REPORT),--report "$(REPORT)")
 
 eval: setup ## judge labelled mails: FILE=enquiries.jsonl JSON=out.jsonl
 	@exec $(BIN)/python -m services.triage.evaluate $(or $(FILE),deploy/demo/enquiries-dev.jsonl) $(if $(JSON),--json $(JSON))

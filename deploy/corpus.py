@@ -60,10 +60,9 @@ def as_message(content: bytes, name: str) -> bytes:
         charset = "utf-8"
     except UnicodeDecodeError:
         charset = "windows-1252"
-    title = re.sub(r"[^ -~]", "?", name)[-200:]
     head = (
         f"From: Somebody <{sha256(name.encode('utf-8', 'replace')).hexdigest()[:12]}@corpus.example>\r\n"
-        f"To: {ADDRESS}\r\nSubject: {title}\r\nDate: Mon, 24 Sep 2018 09:00:00 +0100\r\n"
+        f"To: {ADDRESS}\r\nSubject: An enquiry\r\nDate: Mon, 24 Sep 2018 09:00:00 +0100\r\n"
         f"Message-ID: <{sha256(content + name.encode('utf-8', 'replace')).hexdigest()[:32]}@corpus.example>\r\n"
         f"MIME-Version: 1.0\r\nContent-Type: text/{kind}; charset={charset}\r\n"
         "Content-Transfer-Encoding: 8bit\r\n\r\n"
@@ -83,6 +82,9 @@ def _wrapped(file: Path, name: str) -> bytes:
 
 def run(folder: Path, report: Path, console: Console) -> list[str]:
     """Everything; returns what is wrong, and nothing where all is well."""
+    if next(files(folder), None) is None:
+        return [f"there is no file in {folder}"]
+    report.touch()  # where that cannot be, it is known now and not after all the work
     with ExitStack() as stack:
         state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mutuals-corpus-")))
         console.print("[dim]starting RabbitMQ, MongoDB and the services[/dim]")
@@ -95,8 +97,6 @@ def run(folder: Path, report: Path, console: Console) -> list[str]:
 def send_through(tenant: Tenant, folder: Path, report: Path, state: Path, console: Console) -> list[str]:
     """Start the services on this tenant's servers, send every file of the folder, and wait until all is done."""
     messages = list(files(folder))
-    if not messages:
-        return [f"there is no file in {folder}"]
     with ExitStack() as stack:
         port, claim = claim_port(2526)
         claim.close()
@@ -221,7 +221,7 @@ def main() -> int:
     given = parser.parse_args()
     console = Console()
     try:
-        problems = run(given.folder, given.report, console)
+        problems = run(given.folder.expanduser(), given.report.expanduser(), console)
     except (DidNotStart, ServersError, NotNow, OSError) as error:
         problems = [str(error)]
     except KeyboardInterrupt:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from deploy.corpus import as_message, send_through
+from deploy.corpus import as_message, run, send_through
 from deploy.local.servers import Tenant
 
 MAIL = b"From: jane@council.example\r\nSubject: Advice\r\nMessage-ID: <a@council.example>\r\n\r\nDear all\r\n"
@@ -42,7 +42,7 @@ FILES = {
     ],
 )
 def test_only_what_has_no_header_block_is_wrapped(content: bytes, wrapped: bool) -> None:
-    made = as_message(content, "a/näme\r\nBcc: x")
+    made = as_message(content, "a/näme\udcff\r\nBcc: x")
     assert (made != content) == wrapped
     assert made.endswith(content)
     assert b"\r\nBcc" not in made
@@ -68,5 +68,5 @@ async def test_every_file_of_a_folder_ends_in_the_report(tenant: Tenant, tmp_pat
     assert "9 files" in console.file.getvalue()
 
 
-def test_a_folder_without_files_is_said_to_be_empty(tmp_path: Path, tenant: Tenant) -> None:
-    assert send_through(tenant, tmp_path, tmp_path / "report", tmp_path, Console(quiet=True))
+def test_a_folder_without_files_is_said_to_be_empty(tmp_path: Path) -> None:
+    assert run(tmp_path, tmp_path / "report", Console(quiet=True)) == [f"there is no file in {tmp_path}"]
