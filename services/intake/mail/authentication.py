@@ -8,6 +8,8 @@ import re
 from services.intake.mail.headers import Headers
 
 FIELDS_LIMIT = 10
+QUOTED = re.compile(r'"([^"]*)"')
+PLAIN = re.compile(r"[^\s;()=]*")
 COMMENT = re.compile(r"\([^()]*\)")
 RESULT = re.compile(r"(dkim|spf|dmarc)(?:/\d+)?\s*=\s*pass\b", re.IGNORECASE)
 PROPERTY = {
@@ -42,11 +44,7 @@ def authenticated_domains(headers: Headers, authserv_id: str) -> tuple[str, ...]
 
 def _uncommented(value: str) -> str:
     """Without comments, nested ones included, and without quoted text, in which anything may stand."""
-    value = re.sub(
-        r'"[^"]*"',
-        lambda quoted: quoted[0].strip('"') if DOMAIN.fullmatch(quoted[0].strip('"').lower()) else "",
-        value,
-    )
+    value = QUOTED.sub(lambda quoted: quoted[1] if PLAIN.fullmatch(quoted[1]) else "", value)
     for _ in range(5):
         value, count = COMMENT.subn(" ", value)
         if not count:

@@ -97,7 +97,10 @@ def as_source(message: Part, problem: str) -> Body:
 def whole(raw: bytes) -> Part:
     """The message itself as a part."""
     head, body = split(raw)
-    return Part(body, Headers.of_block(head[:BLOCK_LIMIT]), 0, len(body))
+    headers = Headers.of_block(head[:BLOCK_LIMIT])
+    if head and not headers.names:  # no message, then, but somebody's words all the same
+        body = b"%b\n\n%b" % (head, body)
+    return Part(body, headers, 0, len(body))
 
 
 class _Reading:

@@ -106,15 +106,15 @@ DELAYED = any_of(
 # Below this stands the returned message, or what somebody quotes or passes on.
 RETURNED_BELOW = any_of(
     r"""
-    \s*[-=_*+#]{2,}.{0,40}\b(?:message|header|headers|original|copy|returned|forwarded|unsent|enclosed|below)\b
+    [ \t]{0,9}[-=_*+#]{2,80}.{0,40}\b(?:message|header|headers|original|copy|returned|forwarded|unsent|enclosed|below)\b
     .{0,40}\b(?:copy|text|headers?|body|beginning|start|part) of (?:the|your|this) (?:\w+ ){0,2}(?:message|e?-?mail)
     .{0,40}\bfirst \d+ (?:lines|bytes) of
     .{0,30}\b(?:original|returned|unsent|undelivered|source|failed|your) (?:message|e?-?mail)(?: \w+){0,3} ?follows?\b
     .{0,30}\b(?:original|returned|unsent|undelivered|source|failed|your) (?:message|e?-?mail)(?: \w+){0,3} ?attached\b
     .{0,30}\b(?:original|returned|unsent|undelivered|source|your) (?:message|e?-?mail) ?(?:below|reads|text|headers?)\b
-    \s*(?:original message|forwarded message|begin forwarded|weitergeleitete nachricht|ursprüngliche nachricht)\b
-    \s*(?:message d'origine|message headers?)\b
-    \s*(?:received|return-path|message-id|x-mailer|mime-version):\s
+    [ \t]{0,9}(?:original message|forwarded message|begin forwarded|weitergeleitete nachricht|ursprüngliche nachricht)\b
+    [ \t]{0,20}(?:message d'origine|message headers?)\b
+    [ \t]{0,20}(?:received|return-path|message-id|x-mailer|mime-version):\s
 """,
     flags=re.IGNORECASE,
 )

@@ -5,6 +5,7 @@ subject, its words, and the message it returns. flufl.bounce, the public record 
 failed recipients; it is asked only where the signs are there, as it takes ordinary mail for bounces too.
 """
 
+import logging
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -59,6 +60,8 @@ LONG_LINE = re.compile(rb"[^\n]{%d}" % ASKED_LINE)
 RETURNED_BELOW_ANYWHERE = re.compile(f"^(?:{RETURNED_BELOW.pattern})", re.MULTILINE | re.IGNORECASE)
 RETURNED_ID = re.compile(r"^[>\s]{0,10}message-id:\s{0,5}(<[^\n]{3,400})", re.MULTILINE | re.IGNORECASE)
 RETURNED_TO = re.compile(r"^[>\s]{0,10}to:([^\n]{3,300})$", re.MULTILINE | re.IGNORECASE)
+# It writes a traceback, which may quote the mail, for each message that it cannot read.
+logging.getLogger("flufl.bounce").setLevel(logging.CRITICAL)
 PARSER = BytesParser(policy=compat32)
 
 
@@ -288,10 +291,13 @@ def _home_made(
 def _asked(raw: bytes) -> tuple[list[str], list[str]]:
     """The temporary and the permanent failures that flufl.bounce finds."""
     head, blank, rest = raw[:ASKED_BYTES].replace(b"\r\n", b"\n").partition(b"\n\n")
+    rest = LONG_LINE.sub(rb"\g<0>\n", BLANK_LINES.sub(b"\n\n", rest))
     try:
-        found = all_failures(
-            PARSER.parsebytes(head + blank + LONG_LINE.sub(rb"\g<0>\n", BLANK_LINES.sub(b"\n\n", rest)))
-        )
+        message = PARSER.parsebytes(head + blank + rest)
+        if "@" not in str(message.get("from", "")):  # one of its readers takes an address there for granted
+            del message["from"]
+            message["From"] = "nobody@invalid"
+        found = all_failures(message)
     except Exception:  # it was written for mail that somebody had looked at
         return [], []
     temporary, permanent = (
