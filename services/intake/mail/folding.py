@@ -35,6 +35,7 @@ FOLDING = re.compile(
     r"|[^:：]{1,40}+[:：]|[^:：]*+[:：][ \t]*$"
 )
 QUOTED = re.compile(r"\s{0,3}[A-Za-z]{0,3}>|\s{0,3}\|(?: |$)")
+RULERS = frozenset("-_=*\u2500\u2013\u2014")
 RULED = re.compile(r"\s*[-_=*]{2}")
 RULE = re.compile(r"\s*[-_=*\u2500\u2014]{5,}\s*")
 DASHES = re.compile(r"\s*(?:--|-- |\u2014|\u2013\u2013|__)\s*")
@@ -93,7 +94,7 @@ def _fold(lines: list[str]) -> tuple[int, bool]:
             return _with_rule(lines, at), any(_forwards(after.lstrip(FOLD)) for after in lines[at : at + 3])
         if not line or QUOTED.match(line):
             continue
-        ruled, colon = RULED.match(line), ":" in line or "：" in line
+        ruled, colon = line.lstrip()[:1] in RULERS and RULED.match(line), ":" in line or "：" in line
         if (ruled or colon) and _forwards(line):
             return at, True
         if (ruled and ORIGINAL_MESSAGE.match(line.lower())) or (colon and _begins_headers(lines, at)):
@@ -199,6 +200,8 @@ def _drop_attribution(kept: list[str]) -> None:
 
 def _without_signature(lines: list[str], sender: str) -> list[str]:
     for at, line in enumerate(lines):
+        if line.lstrip()[:1] not in RULERS:
+            continue
         if DASHES.fullmatch(line[:LINE]) and (at or len(lines) > 1):
             lines = lines[:at]
             break
