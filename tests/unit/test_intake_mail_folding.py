@@ -57,6 +57,7 @@ def test_what_is_written_below_or_between_quotations_is_new():
     [
         "-- \nJane Smith\nCouncil\n",
         "--\nJane\n",
+        "-Jane Smith\n",
         "Sent from my iPhone\n",
         "Get Outlook for iOS\n",
         "Von meinem iPhone gesendet\n",

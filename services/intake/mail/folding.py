@@ -35,6 +35,7 @@ FOLDING = re.compile(
     r"|[^:：]{1,40}+[:：]|[^:：]*+[:：][ \t]*$"
 )
 QUOTED = re.compile(r"\s{0,3}[A-Za-z]{0,3}>|\s{0,3}\|(?: |$)")
+DASHED_NAME = re.compile(r"-\s?[A-Z][\w.'-]{0,30}(?: [A-Z][\w.'-]{0,30}){0,2}\s*")
 RULERS = frozenset("-_=*\u2500\u2013\u2014")
 RULED = re.compile(r"\s*[-_=*]{2}")
 RULE = re.compile(r"\s*[-_=*\u2500\u2014]{5,}\s*")
@@ -219,7 +220,9 @@ def _without_sent_from(lines: list[str]) -> list[str]:
     end = len(lines)
     while end and (not lines[end - 1].strip() or SENT_FROM.match(lines[end - 1][:LINE].lower())):
         end -= 1
-    return lines[:end]
+    if end > 1 and not lines[end - 2].strip() and DASHED_NAME.fullmatch(lines[end - 1][:LINE]):
+        end -= 1
+    return _trimmed(lines[:end])
 
 
 def _without_contact(lines: list[str], sender: str) -> list[str]:
