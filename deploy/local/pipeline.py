@@ -18,7 +18,7 @@ import httpx
 
 from deploy.local.process import Process, claim_port
 from deploy.local.servers import Tenant, quiet
-from deploy.topology import service_names, topologies
+from deploy.topology import partner_slugs, service_names, topologies
 from shared.messaging.topology import declare
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -122,6 +122,7 @@ class Pipeline:
         self.operator_token = operator_token or secrets.token_urlsafe(24)
         self.web_form_key = web_form_key or secrets.token_urlsafe(24)
         self.reply_key = reply_key or secrets.token_urlsafe(24)
+        self.partner_keys = {slug: tenant.secret("partner", slug, "key") for slug in partner_slugs()}
         self._claims = ExitStack()
         self.smtp_port, self.lmtp_port = self._claim(SMTP_PORT), self._claim(LMTP_PORT)
         particular = {
@@ -131,6 +132,8 @@ class Pipeline:
             "INTAKE_REPLY_KEYS": json.dumps([self.reply_key]),
             "NOTIFICATIONS_REPLY_KEYS": json.dumps([self.reply_key]),
             "TRIAGE_PROGRAMME": str(PROGRAMME / "programme.yaml"),
+            "TRIAGE_LINK_KEYS": json.dumps([tenant.secret("triage", "links")]),
+            "TRIAGE_PARTNER_KEYS": json.dumps(self.partner_keys),
             "MENTORING_MENTORS": str(PROGRAMME / "mentors.yaml"),
             "NOTIFICATIONS_SENDER_ADDRESS": ADDRESS,
             "NOTIFICATIONS_OPERATORS_ADDRESS": OPERATORS,
@@ -148,6 +151,8 @@ class Pipeline:
                 f"{prefix}_CLOCK_OFFSET": str(clock_offset.total_seconds()),
                 f"{prefix}_LOG_FORMAT": "json",
             }
+            if name == "triage":
+                common["TRIAGE_PUBLIC_URL"] = f"http://127.0.0.1:{port}"
             environment = {**common, **particular, **(extra or {})}
             mine = {key: value for key, value in environment.items() if key.startswith(f"{prefix}_")}
             self.services[name] = ServiceProcess(name, port, mine, folder / f"{name}.log")

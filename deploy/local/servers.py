@@ -37,6 +37,7 @@ class Tenant:
         self._rabbitmq = servers.rabbitmq
         self._mongodb = servers.mongodb
         self._state = servers.state
+        self._outsiders: set[str] = set()
 
     def database(self, service: str) -> str:
         return f"{self.name}-{service}"
@@ -92,13 +93,32 @@ class Tenant:
 
         A queue that has any says so at once. "All empty" is said only when a second look, after every quorum
         queue has renewed its counts (0.3 s; 5 s on a broker given by URL), finds the same. Blocks for that
-        long.
+        long. Partners' queues are theirs to empty, and are left out.
         """
-        return self._rabbitmq.settled_depths(self.name)
+        depths = self._rabbitmq.settled_depths(self.name)
+        return {name: depth for name, depth in depths.items() if not name.startswith("partner.")}
+
+    def secret(self, *path: str) -> str:
+        """A secret of this tenant, the same at every start."""
+        made = self._state.secret("tenant", self.name, *path)
+        self._state.save()
+        return made
+
+    def partner_url(self, slug: str) -> str:
+        """The AMQP URL of a partner's own account, made now: it reads that partner's queue, and nothing else
+        is it allowed."""
+        user, password = f"{self.name}.partner.{slug}", self.secret("partner", slug, "rabbitmq")
+        self._rabbitmq.add_user(user, password)
+        own = rf"^partner\.{re.escape(slug)}\.cases$"
+        self._rabbitmq.permit(self.name, user, configure="^$", write="^$", read=own)
+        self._outsiders.add(user)
+        return self._rabbitmq.url_for(user, password, self.name)
 
     def drop(self) -> None:
         """Virtual host, databases, accounts and kept passwords are gone; dropping twice is harmless."""
         self._rabbitmq.drop_vhost(self.name)
+        for user in self._outsiders:
+            self._rabbitmq.drop_user(user)
         for service in self.services:
             self._rabbitmq.drop_user(self.broker_user(service))
             self._mongodb.drop_database(self.database(service))

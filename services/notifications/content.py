@@ -22,7 +22,7 @@ class Acknowledgement(Frozen):
 
 
 class CaseForPartner(Frozen):
-    """To a partner: the case, whole."""
+    """To a partner: the case, whole, and until when and where to answer."""
 
     template: Literal["case-for-partner"] = "case-for-partner"
     partner: str
@@ -34,6 +34,24 @@ class CaseForPartner(Frozen):
     enquirer: Person
     subject: str
     text: str
+    answer_by: datetime | None = None
+    answer_url: str = ""
+
+
+class CaseTaken(Frozen):
+    """To the enquirer: who will help."""
+
+    template: Literal["case-taken"] = "case-taken"
+    partner: str
+
+
+class OfferOver(Frozen):
+    """To a partner: a case that is no longer offered to it."""
+
+    template: Literal["offer-over"] = "offer-over"
+    partner: str
+    how: Literal["expired", "withdrawn"]
+    why: str
 
 
 class HeldForOperator(Frozen):
@@ -127,6 +145,8 @@ class HeldBackForOperator(Frozen):
 Content = Annotated[
     Acknowledgement
     | CaseForPartner
+    | CaseTaken
+    | OfferOver
     | HeldForOperator
     | SessionInvitation
     | MentoringHeldForOperator
@@ -140,7 +160,9 @@ Content = Annotated[
 
 TEMPLATE_VERSIONS = {
     "acknowledgement": 1,
-    "case-for-partner": 1,
+    "case-for-partner": 2,
+    "case-taken": 1,
+    "offer-over": 1,
     "held-for-operator": 1,
     "session-invitation": 1,
     "mentoring-held-for-operator": 1,

@@ -3,7 +3,7 @@
 from services.notifications.desk import Desk
 from shared.contracts.intake import EnquiryReceived, MailAutoReplied, MailBounced, MailHeld
 from shared.contracts.mentoring import MentoringHeld, SessionBooked
-from shared.contracts.triage import CaseFollowedUp, EnquiryHeld, EnquiryRouted
+from shared.contracts.triage import CaseAccepted, CaseFollowedUp, EnquiryHeld, EnquiryRouted, OfferEnded
 from shared.messaging.hears import Hears
 
 hears = Hears("notifications")
@@ -24,6 +24,18 @@ async def send_case_to_partner(event: EnquiryRouted, desk: Desk) -> None:
 @hears(EnquiryHeld)
 async def tell_operators_of_held_enquiry(event: EnquiryHeld, desk: Desk) -> None:
     """Tells the operators that a case waits for them, and why."""
+    await desk.write(event)
+
+
+@hears(CaseAccepted)
+async def tell_enquirer_who_will_help(event: CaseAccepted, desk: Desk) -> None:
+    """Tells the enquirer which partner has taken their case."""
+    await desk.write(event)
+
+
+@hears(OfferEnded)
+async def tell_partner_of_ended_offer(event: OfferEnded, desk: Desk) -> None:
+    """Tells a partner that a case is no longer offered to it."""
     await desk.write(event)
 
 

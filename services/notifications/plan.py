@@ -13,6 +13,7 @@ from services.notifications.content import (
     Acknowledgement,
     BouncedForOperator,
     CaseForPartner,
+    CaseTaken,
     Content,
     FollowUpForOperator,
     FollowUpForPartner,
@@ -20,6 +21,7 @@ from services.notifications.content import (
     HeldForOperator,
     HeldMailForOperator,
     MentoringHeldForOperator,
+    OfferOver,
     SessionInvitation,
 )
 from services.notifications.domain import Draft, Letterhead, Notification
@@ -27,7 +29,14 @@ from shared.contracts.cloudevents import CloudEvent, Person
 from shared.contracts.intake import EnquiryReceived, MailHeld
 from shared.contracts.mentoring import MentoringHeld, SessionBooked
 from shared.contracts.replies import Party
-from shared.contracts.triage import CaseFollowedUp, EnquiryHeld, EnquiryRouted, Partner
+from shared.contracts.triage import (
+    CaseAccepted,
+    CaseFollowedUp,
+    EnquiryHeld,
+    EnquiryRouted,
+    OfferEnded,
+    Partner,
+)
 
 # A Message-ID we are ready to repeat in our own headers (RFC 5322 §3.6.4, without its comments and quoting).
 # It was written by a stranger: anything else is left out, which costs that person's reader the thread and
@@ -83,11 +92,27 @@ def _plan(event: CloudEvent, letterhead: Letterhead) -> Iterator[Draft]:  # noqa
                 enquirer=case.enquirer,
                 subject=case.subject,
                 text=case.text,
+                answer_by=case.offer.expires_at if case.offer else None,
+                answer_url=case.offer.answer_url if case.offer else "",
             )
             because = (mails_because_of(case.enquirer.address),)
             yield _draft(
                 occasion, _at(case.partner), case.reference, content, party="partner", budgets=because
             )
+        case CaseAccepted(data=taken):
+            if not taken.suppress_reply and not _is_operators(letterhead, taken.enquirer.address):
+                yield _draft(
+                    occasion,
+                    taken.enquirer,
+                    taken.reference,
+                    CaseTaken(partner=taken.partner.name),
+                    party="enquirer",
+                    budgets=(mails_because_of(taken.enquirer.address),),
+                    in_reply_to=taken.message_id if _MESSAGE_ID.fullmatch(taken.message_id) else "",
+                )
+        case OfferEnded(data=ended):
+            over = OfferOver(partner=ended.partner.name, how=ended.how, why=ended.why)
+            yield _draft(occasion, _at(ended.partner), ended.reference, over, party="partner", budgets=())
         case EnquiryHeld(data=held):
             # Machines' mail is never told to the operators, and neither is what comes from their own mailbox:
             # were it to answer by itself (out of office), the answer would be held and told to them again.

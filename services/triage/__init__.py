@@ -1,5 +1,5 @@
 """Owns cases: the stream, the areas and the partner of each enquiry, and why.
 
 Hears enquiry.received, enquiry.followed-up.
-Says enquiry.routed, enquiry.held, mentoring.requested, case.followed-up.
+Says enquiry.routed, enquiry.held, case.accepted, offer.ended, mentoring.requested, case.followed-up.
 """

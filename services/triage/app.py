@@ -1,23 +1,63 @@
 """Triage, put together."""
 
+from functools import partial
+
 from fastapi import FastAPI
 
-from services.triage.domain import Case, Outcome, tell
+from services.triage.answer_pages import answer_pages
+from services.triage.desk import TIMER_LEASE, Desk
+from services.triage.domain import Case, Outcome, due, tell
 from services.triage.events import announce
 from services.triage.handlers import hears
+from services.triage.links import Links
+from services.triage.partner_api import partner_routes
 from services.triage.programme import load_programme
+from services.triage.register import SWEEP_LEASE, Noted, Recorded, Register, say_nothing, sweep_due
 from services.triage.settings import TriageSettings
-from shared.contracts.triage import CaseFollowedUp, EnquiryHeld, EnquiryRouted, MentoringRequested
+from shared.contracts.triage import (
+    CaseAccepted,
+    CaseFollowedUp,
+    EnquiryHeld,
+    EnquiryRouted,
+    MentoringRequested,
+    OfferEnded,
+)
 from shared.service import Service, run
 from shared.store import Aggregates
 
 
 def app() -> FastAPI:
     settings = TriageSettings()
-    service = Service(hears, settings, says=[EnquiryRouted, EnquiryHeld, MentoringRequested, CaseFollowedUp])
-    cases: Aggregates[Case, Outcome] = service.store.aggregates("cases", Case, announce, tell=tell)
+    service = Service(
+        hears,
+        settings,
+        says=[EnquiryRouted, EnquiryHeld, CaseAccepted, OfferEnded, MentoringRequested, CaseFollowedUp],
+    )
+    links = Links([key.get_secret_value() for key in settings.link_keys], settings.public_url)
+    cases: Aggregates[Case, Outcome] = service.store.aggregates(
+        "cases",
+        Case,
+        partial(announce, answer_url=links.url),
+        due=due,
+        tell=tell,
+        listed_by="state.status",
+    )
+    conflicts: Aggregates[Recorded, Noted] = service.store.aggregates(
+        "conflicts", Recorded, say_nothing, due=sweep_due
+    )
     programme = load_programme(settings.programme)
-    return service.app(provide={"cases": cases, "programme": programme, "clock": service.clock})
+    register = Register(conflicts, cases, programme, service.clock)
+    desk = Desk(cases, programme, service.clock, register.board)
+    service.store.on_due("cases", desk.on_due, TIMER_LEASE)
+    service.store.on_due("conflicts", register.on_due, SWEEP_LEASE)
+    return service.app(
+        provide={"desk": desk},
+        routes=[
+            answer_pages(desk, register, links),
+            partner_routes(desk, register, settings.partner_keys),
+        ],
+        running=[register.board],
+    )
 
 
 if __name__ == "__main__":

@@ -1,17 +1,29 @@
-"""Where an enquiry goes and why: a case, the decision about it, the three ways it can end, and what comes after.
+"""Where an enquiry goes and why: a case, the decision about it, the ways it can end, and what comes after.
 
 Pure: the programme and the time are arguments, so deciding twice gives the same case twice.
 """
 
 from dataclasses import dataclass
-from datetime import date, datetime
-from typing import Literal, cast
+from datetime import datetime
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from services.triage.classify.page import Fact, Mail
 from services.triage.classify.reading import Guess, Reading, read
-from services.triage.programme import Programme, Routable
+from services.triage.offers import (
+    NOTHING_KNOWN,
+    Candidate,
+    Ended,
+    Matter,
+    Offer,
+    Standing,
+    Wanted,
+    candidates_for,
+    has_ended,
+    make_offer,
+)
+from services.triage.programme import Programme
 from shared.contracts.cloudevents import Person
 from shared.contracts.intake import AttachedFile, EnquiryFollowedUp, EnquiryReceived
 from shared.contracts.replies import Party
@@ -21,26 +33,14 @@ FOLLOW_UPS_KEPT = 100
 FOLLOW_UP_KEPT = 20_000
 """Follow-ups a case keeps, the newest, and characters of each. Intake has all of it."""
 
-Exclusion = Literal["chosen", "not-needed", "not-a-member"]
-
-
-class Candidate(BaseModel):
-    """A partner looked at, in order of preference, and why it was or wasn't chosen."""
-
-    model_config = ConfigDict(frozen=True)
-
-    slug: str
-    need: str
-    outcome: Exclusion
-    why: str
-
 
 class Decision(BaseModel):
     """A decision with everything it rests on.
 
     `model` is the id of the model that had a say, if any. `reason` is a stable code and `why` one plain
-    sentence. `guess` is where it would go, also when the case is held. `facts` are offsets and words, never
-    the text itself. `window` names the application window the enquiry came in, or is None.
+    sentence, of which `asks` is the part that says what is asked for. `guess` is where it would go, also when
+    the case is held. `facts` are offsets and words, never the text itself. `window` names the application
+    window the enquiry came in, or is None.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -49,6 +49,7 @@ class Decision(BaseModel):
     model: str | None = None
     reason: str
     why: str
+    asks: str = ""
     guess: Guess
     confidence: float
     eligibility: Literal["eligible", "ineligible", "unclear"]
@@ -74,11 +75,26 @@ class FollowUp(BaseModel):
     attachments: tuple[AttachedFile, ...] = ()
 
 
+class Ruling(BaseModel):
+    """What a named person decided about a case, and why. `what` is a stable word, `words` says it in full."""
+
+    model_config = ConfigDict(frozen=True)
+
+    at: datetime
+    who: str
+    what: Literal["route", "set-aside", "recover", "merge", "close", "reopen"]
+    words: str
+    why: str
+
+
 class Case(BaseModel):
     """Triage's view of one enquiry. The text is kept here once: a held case is routed from it later.
 
-    `status` is `routed`, or `held` for whatever waits for an operator, out-of-scope and automatic mail
-    included: nothing is discarded. `heard` is the id of the event that opened the case.
+    `status` is `routed` while an offer is open and `accepted` once a partner has said yes; `held` is whatever
+    waits for an operator, out-of-scope and automatic mail included: nothing is discarded. `heard` is the id of
+    the event that opened the case. `partner` is who has the open or accepted offer, `days` the work that is.
+    `revision` counts changes, so that nobody decides about what they have not seen. `correction` is where an
+    operator sent it although the rules had not: what the model is taught.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -92,30 +108,72 @@ class Case(BaseModel):
     message_id: str
     suppress_reply: bool
     received_at: datetime
-    status: Literal["routed", "held"]
+    status: Literal["routed", "accepted", "held", "closed", "merged"]
     stream: Stream | None = None
     areas: tuple[Area, ...] = ()
     pilot_theme: Theme | None = None
     mentoring: MentoringKind | None = None
     partner: Partner | None = None
+    days: float = 0.0
     decision: Decision
     follow_ups: tuple[FollowUp, ...] = ()
+    offers: tuple[Offer, ...] = ()
+    revision: int = 1
+    rulings: tuple[Ruling, ...] = ()
+    correction: Guess | None = None
+    language: str | None = None
+    region: str | None = None
+    outcome: str | None = None
+    merged_into: str | None = None
+
+    @property
+    def offer(self) -> Offer | None:
+        """The offer that is open or was accepted."""
+        last = self.offers[-1] if self.offers else None
+        return last if last and last.state in ("open", "accepted") else None
+
+    @property
+    def disposition(self) -> str:
+        """What it is taken for, by an operator or else by triage."""
+        return self.correction.disposition if self.correction else self.decision.guess.disposition
+
+    @property
+    def matter(self) -> Matter:
+        return Matter(self.enquirer.address, f"{self.subject}\n{self.text}")
+
+
+def due(case: Case) -> datetime | None:
+    """When the case has to be looked at again: the open offer's end."""
+    return case.offers[-1].expires_at if case.status == "routed" and case.offers else None
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """An offer that ended without its partner's doing, who is to be told `why`."""
+
+    partner: Partner
+    offer: Offer
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
 class Routed:
-    """The case goes to a partner."""
+    """The case is offered to a partner. `first`: it is the case's first offer. `lost` is what another partner
+    lost by it."""
 
     state: Case
     partner: Partner
     stream: Stream
+    first: bool = True
+    lost: Lost | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The case waits for an operator."""
+    """The case waits for an operator. `lost` as in `Routed`."""
 
     state: Case
+    lost: Lost | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +182,31 @@ class OutOfScope:
 
     state: Case
     disposition: Literal["out-of-scope", "auto"]
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The partner takes the case."""
+
+    state: Case
+    offer: Offer
+
+
+@dataclass(frozen=True, slots=True)
+class Ruled:
+    """A person decided, and no partner is asked for it. `lost` as in `Routed`."""
+
+    state: Case
+    lost: Lost | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """What was asked for can't be: nothing changed. `code` is stable, `why` for the one who asked."""
+
+    state: Case
+    code: Literal["unknown", "ended", "changed", "not-now", "not-possible"]
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,14 +225,20 @@ class FollowedUp:
     partner: Partner | None
 
 
-Outcome = Routed | Held | OutOfScope | Kept | FollowedUp
+Outcome = Routed | Held | OutOfScope | Accepted | Ruled | Refused | Kept | FollowedUp
 
 
 class NoSuchCase(Exception):
-    """The case has not been opened yet: what opens it is on its way, and this will be tried again."""
+    """The case has not been opened (yet). Where it is on its way, this will be tried again."""
 
 
-def route(case: Case | None, event: EnquiryReceived, programme: Programme, now: datetime) -> Outcome:
+def route(
+    case: Case | None,
+    event: EnquiryReceived,
+    programme: Programme,
+    now: datetime,
+    standing: Standing = NOTHING_KNOWN,
+) -> Outcome:
     """Where the enquiry goes.
 
     The same event again gives the same outcome from the case, whatever the rules or the time are by now;
@@ -177,13 +266,16 @@ def route(case: Case | None, event: EnquiryReceived, programme: Programme, now: 
         elif window is None:
             reason, why = "window-closed", _window_closed(programme, enquiry.accepted_at)
         else:
-            candidates = candidates_for(reading.guess, programme, now)
+            matter = Matter(enquiry.sender.address, f"{enquiry.subject}\n{enquiry.text}")
+            candidates = candidates_for(Wanted(reading.guess, matter), programme, now, standing)
             if all(candidate.outcome != "chosen" for candidate in candidates):
                 reason, why = "no-partner", f"No partner of the programme can take it: {candidates[-1].why}."
     chosen = next((candidate for candidate in candidates if candidate.outcome == "chosen"), None)
-    partner = _as_partner(programme, chosen.slug) if chosen else None
+    partner = as_partner(programme, chosen.slug) if chosen else None
+    offers: tuple[Offer, ...] = ()
     if chosen and partner:
-        why = f"{why.removesuffix('.')}, and {partner.name} is {chosen.why}."
+        why = because(reading.says, partner, chosen)
+        offers = (make_offer(event.correlationid, 1, chosen, programme, now),)
     guess = reading.guess if partner else Guess(disposition="review")
     return _again(
         Case(
@@ -202,11 +294,14 @@ def route(case: Case | None, event: EnquiryReceived, programme: Programme, now: 
             pilot_theme=guess.pilot_theme,
             mentoring=guess.mentoring,
             partner=partner,
+            days=offers[0].days if offers else 0.0,
+            offers=offers,
             decision=Decision(
                 rules_version=programme.rules.version,
                 model=reading.model,
                 reason=reason,
                 why=why,
+                asks=reading.says,
                 guess=guessed,
                 confidence=reading.confidence,
                 eligibility=reading.eligibility,
@@ -248,35 +343,20 @@ def tell(case: Case) -> str:
     return f"{case.decision.why} ({more} follow-up{'s' * (more > 1)})" if more else case.decision.why
 
 
-def candidates_for(guess: Guess, programme: Programme, now: datetime) -> tuple[Candidate, ...]:
-    """The partners for the main need, best first; the first who is a member on that day is chosen."""
-    need = cast(Routable, guess.pilot_theme or next(iter(guess.areas), "mentoring"))
-    today = programme.local(now).date()
-    found: list[Candidate] = []
-    chosen = False
-    for place, slug in enumerate(programme.routing[need]):
-        member = programme.partner(slug)
-        serves = f"{'the first choice' if place == 0 else 'the fallback'} for {need.replace('-', ' ')}"
-        outcome: Exclusion
-        if not member.member_from <= today <= member.member_to:
-            outcome, why = (
-                "not-a-member",
-                (f"{serves}, but a member only from {_day(member.member_from)} to {_day(member.member_to)}"),
-            )
-        elif chosen:
-            outcome, why = "not-needed", f"{serves}, not needed"
-        else:
-            outcome, why, chosen = "chosen", f"{serves} and a member on {_day(today)}", True
-        found.append(Candidate(slug=slug, need=need, outcome=outcome, why=why))
-    return tuple(found)
+def because(asks: str, partner: Partner, chosen: Candidate) -> str:
+    """Why the case goes to this partner, in one sentence."""
+    return f"{asks.removesuffix('.')}, and {partner.name} is {chosen.why}."
 
 
-def _day(day: date) -> str:
-    return f"{day.day} {day:%B %Y}"
+def past_offers(case: Case) -> dict[str, Ended]:
+    """The partners that have had the case offered and do not have it, by how that ended."""
+    return {offer.partner: offer.state for offer in case.offers if has_ended(offer.state)}
 
 
 def _again(case: Case) -> Outcome:
-    """The outcome that a decided case stands for."""
+    """The outcome that a decided case stands for, if nobody has decided about it since."""
+    if case.revision > 1:
+        return Kept(case)
     if case.partner is not None and case.stream is not None:
         return Routed(case, case.partner, case.stream)
     disposition = case.decision.guess.disposition
@@ -285,7 +365,7 @@ def _again(case: Case) -> Outcome:
     return Held(case)
 
 
-def _as_partner(programme: Programme, slug: str) -> Partner:
+def as_partner(programme: Programme, slug: str) -> Partner:
     member = programme.partner(slug)
     return Partner(slug=member.slug, name=member.name, address=member.address)
 

@@ -86,7 +86,8 @@ class Streams(Part):
 
 
 class Member(Part):
-    """A delivery partner, a member on the days from `member_from` to `member_to`, both included."""
+    """A delivery partner, a member on the days from `member_from` to `member_to`, both included. It takes
+    work of `capacity_days` at a time. Where `languages` or `regions` are given it works in no others."""
 
     slug: Slug
     name: Annotated[str, Field(min_length=1)]
@@ -94,6 +95,24 @@ class Member(Part):
     member_from: date
     member_to: date
     capacity_days: Annotated[int, Field(ge=0)]
+    languages: tuple[str, ...] = ()
+    regions: tuple[str, ...] = ()
+
+
+class OfferTerms(Part):
+    """How cases are offered: the working hours a partner has to answer, the working days a case of each need
+    is expected to take, and whether cases go on being offered when every partner's capacity is used up, or
+    are held."""
+
+    answer_within_hours: Annotated[float, Field(gt=0)]
+    days: dict[Routable, Annotated[float, Field(ge=0)]]
+    when_full: Literal["offer", "hold"] = "offer"
+
+    @model_validator(mode="after")
+    def _complete(self) -> "OfferTerms":
+        if missing := [need for need in ROUTABLE if need not in self.days]:
+            raise ValueError(f"days lacks {', '.join(missing)}")
+        return self
 
 
 class Scoring(Part):
@@ -248,7 +267,8 @@ class Programme(Part):
     windows: Annotated[tuple[Window, ...], Field(min_length=1)]
     streams: Streams
     partners: Annotated[tuple[Member, ...], Field(min_length=1)]
-    routing: dict[Routable, Annotated[tuple[Slug, ...], Field(min_length=1)]]
+    routing: dict[Routable, Annotated[tuple[Slug | tuple[Slug, ...], ...], Field(min_length=1)]]
+    offers: OfferTerms
     rules: Rules
     model: Model | None = None
 
@@ -267,7 +287,8 @@ class Programme(Part):
         known = [partner.slug for partner in self.partners]
         if twice := sorted({slug for slug in known if known.count(slug) > 1}):
             raise ValueError(f"partners has {', '.join(twice)} twice")
-        for need, slugs in self.routing.items():
+        for need in self.routing:
+            slugs = [slug for group in self.preference(need) for slug in group]
             if unknown := [slug for slug in slugs if slug not in known]:
                 raise ValueError(f"routing.{need} names the unknown partner {', '.join(unknown)}")
         if missing := [need for need in ROUTABLE if need not in self.routing]:
@@ -291,6 +312,10 @@ class Programme(Part):
         """The next window to open after `moment`, or None when there is none left."""
         wall = self.local(moment).replace(tzinfo=None)
         return next((window for window in self.windows if window.opens > wall), None)
+
+    def preference(self, need: Routable) -> tuple[tuple[Slug, ...], ...]:
+        """The partners that serve a need, best first; those the programme ranks alike stand together."""
+        return tuple((rank,) if isinstance(rank, str) else rank for rank in self.routing[need])
 
     def partner(self, slug: str) -> Member:
         """The partner of that slug. Raises KeyError when the programme names no such partner."""

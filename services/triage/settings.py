@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from shared.settings import ServiceSettings
@@ -14,3 +14,10 @@ class TriageSettings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="TRIAGE_")
 
     programme: Path = Field(description="the programme file: windows, partners, rules")
+    public_url: str = Field(description="where partners reach this service: links in their mail begin so")
+    link_keys: list[SecretStr] = Field(
+        min_length=1, description="JSON list of keys that sign those links; the last one signs"
+    )
+    partner_keys: dict[str, SecretStr] = Field(
+        default={}, description='JSON: {"slug": "key"}, the bearer keys of the partners for /partner'
+    )

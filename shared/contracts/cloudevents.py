@@ -47,12 +47,22 @@ class CloudEvent(Contract):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
-        EVENT_TYPES[cls.event_type()] = cls
+        if not cls.model_fields["type"].is_required():  # else it is a shape that events share
+            EVENT_TYPES[cls.event_type()] = cls
 
     @classmethod
     def event_type(cls) -> str:
-        """The written name and version, such as `enquiry.received.v1`; it is also the routing key."""
+        """The written name and version, such as `enquiry.received.v1`; the routing key begins with it."""
         return str(cls.model_fields["type"].default)
+
+    @classmethod
+    def binding_key(cls) -> str:
+        """What a queue is bound with that is to hold every event of this type."""
+        return cls.event_type()
+
+    @property
+    def routing_key(self) -> str:
+        return self.type
 
     @classmethod
     def publisher(cls) -> str:

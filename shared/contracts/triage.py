@@ -1,11 +1,11 @@
-"""What triage says: where an enquiry went, or why it waits for an operator, who asked for a mentor, and where
-further mail about a case belongs."""
+"""What triage says: where an enquiry went and what the partner made of it, or why it waits for an operator; who
+asked for a mentor; and where further mail about a case belongs."""
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
-from shared.contracts.cloudevents import CloudEvent, Contract, EmailAddress, Person, Reference
+from shared.contracts.cloudevents import CloudEvent, Contract, EmailAddress, Identifier, Person, Reference
 from shared.contracts.intake import AttachedFile, Text
 from shared.contracts.replies import Party
 
@@ -24,8 +24,29 @@ class Partner(Contract):
     address: EmailAddress
 
 
+class ToPartner(CloudEvent):
+    """An event that concerns one partner: it reaches that partner's own queue as well."""
+
+    @classmethod
+    def binding_key(cls) -> str:
+        return f"{cls.event_type()}.#"
+
+    @property
+    def routing_key(self) -> str:
+        return f"{self.type}.{self.data.partner.slug}"
+
+
+class OfferMade(Contract):
+    """The offer of a case: its partner may answer until `expires_at`, at `answer_url` for one."""
+
+    id: Identifier
+    number: Annotated[int, Field(ge=1)]
+    expires_at: AwareDatetime
+    answer_url: str = ""
+
+
 class RoutedEnquiry(Contract):
-    """A case and the partner it went to. `areas` are ordered, main need first; `why` is one sentence."""
+    """A case and the partner it is offered to. `areas` are ordered, main need first; `why` is one sentence."""
 
     reference: Reference
     stream: Stream
@@ -39,12 +60,48 @@ class RoutedEnquiry(Contract):
     text: Text
     message_id: str = ""
     suppress_reply: bool = False
+    offer: OfferMade | None = None
 
 
-class EnquiryRouted(CloudEvent):
+class EnquiryRouted(ToPartner):
     source: Literal["/triage"] = "/triage"
     type: Literal["enquiry.routed.v1"] = "enquiry.routed.v1"
     data: RoutedEnquiry
+
+
+class AcceptedCase(Contract):
+    """A partner has taken a case; `by` is the person there, `days` the working days it is thought to need.
+    `message_id` and `suppress_reply` are those of the enquiry."""
+
+    reference: Reference
+    partner: Partner
+    by: str
+    days: Annotated[float, Field(ge=0)]
+    enquirer: Person
+    message_id: str = ""
+    suppress_reply: bool = False
+
+
+class CaseAccepted(ToPartner):
+    source: Literal["/triage"] = "/triage"
+    type: Literal["case.accepted.v1"] = "case.accepted.v1"
+    data: AcceptedCase
+
+
+class EndedOffer(Contract):
+    """A partner has a case no more, by no answer of its own; `why` is a sentence for it."""
+
+    reference: Reference
+    partner: Partner
+    number: Annotated[int, Field(ge=1)]
+    how: Literal["expired", "withdrawn"]
+    why: str
+
+
+class OfferEnded(ToPartner):
+    source: Literal["/triage"] = "/triage"
+    type: Literal["offer.ended.v1"] = "offer.ended.v1"
+    data: EndedOffer
 
 
 class HeldEnquiry(Contract):

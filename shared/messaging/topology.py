@@ -10,7 +10,8 @@ would reach nobody. For each service:
     <service>.return     direct exchange: routing key = name of the work queue
     <service>.dead       quorum queue (and fanout exchange) drained into the service's failed messages
 
-Every name begins with the service's, so that one regular expression gives it its own and nothing else.
+and for those outside, queues that get copies of what a service says. Every other name begins with the service's, so
+that one regular expression gives it its own and nothing else.
 """
 
 import asyncio
@@ -28,6 +29,7 @@ RETRY_TIERS: tuple[tuple[str, int], ...] = (("5s", 5_000), ("30s", 30_000), ("5m
 """Name and milliseconds of each wait; a message out of tiers is a failed message."""
 
 QUEUE_LIMIT = 200_000
+OUTSIDE_LIMIT = 10_000
 DECLARE_ATTEMPTS = 5
 CRASH_GUARD = 20
 """Deliveries without an answer before the broker itself dead-letters; restarts count, so it is no retry counter."""
@@ -35,15 +37,17 @@ CRASH_GUARD = 20
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """Everything one service needs on the broker. `queues` pairs a queue with (exchange, routing key)."""
+    """Everything one service needs on the broker. `queues` pairs a queue with (exchange, routing key);
+    `outside` pairs a queue that is not ours to read with the key of what it gets of this service's events."""
 
     service: str
     queues: tuple[tuple[str, str, str], ...]
     tiers: tuple[tuple[str, int], ...] = RETRY_TIERS
+    outside: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def of(cls, hears: Hears, tiers: Sequence[tuple[str, int]] = RETRY_TIERS) -> "Topology":
-        queues = tuple((s.queue, s.kind.publisher(), s.kind.event_type()) for s in hears.subscriptions)
+        queues = tuple((s.queue, s.kind.publisher(), s.kind.binding_key()) for s in hears.subscriptions)
         return cls(hears.service, queues, tuple(tiers))
 
     @property
@@ -94,6 +98,18 @@ class Topology:
             work = await queue(name, durable=True, arguments=self.arguments(self.dead))
             await work.bind(back, name)
             await work.bind(publisher, routing_key)
+        for name, routing_key in self.outside:
+            # Whoever does not read it must not be able to hold us up: when it is full the oldest go.
+            copies = await queue(
+                name,
+                durable=True,
+                arguments={
+                    "x-queue-type": "quorum",
+                    "x-overflow": "drop-head",
+                    "x-max-length": OUTSIDE_LIMIT,
+                },
+            )
+            await copies.bind(self.service, routing_key)
 
 
 async def declare(url: str, topologies: Iterable[Topology]) -> None:

@@ -167,6 +167,11 @@ class Aggregates(Generic[S, O]):
             documents = await found.sort("_id", ASCENDING).limit(limit).to_list(length=limit)
         return [document["_id"] for document in documents]
 
+    async def ask(self, stages: Sequence[Document]) -> list[Document]:
+        """What an aggregation over all documents gives. Raises `Unavailable`."""
+        with asking():
+            return await self._collection.aggregate(list(stages)).to_list(length=None)
+
     async def story(self, correlation_id: str) -> list[Document]:
         """What these aggregates took and said about one enquiry, oldest first."""
         lines: list[Document] = []

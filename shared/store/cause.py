@@ -55,7 +55,7 @@ class Outgoing:
             id=event.id,
             type=event.type,
             exchange=event.publisher(),
-            routing_key=event.type,
+            routing_key=event.routing_key,
             body=event.model_dump_json(exclude_none=True).encode(),
             message_id=event.id,
             correlation_id=event.correlationid,

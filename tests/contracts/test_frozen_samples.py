@@ -29,12 +29,17 @@ from shared.contracts.intake import (
 )
 from shared.contracts.mentoring import BookedSession, HeldMentoring, MentoringHeld, SessionBooked
 from shared.contracts.triage import (
+    AcceptedCase,
+    CaseAccepted,
     CaseFollowedUp,
+    EndedOffer,
     EnquiryHeld,
     EnquiryRouted,
     FollowedUpCase,
     HeldEnquiry,
     MentoringRequested,
+    OfferEnded,
+    OfferMade,
     Partner,
     RequestedMentoring,
     RoutedEnquiry,
@@ -47,6 +52,7 @@ ENQUIRY = "5f1c2b7a9d3e4c6f8a0b1d2e3f405162"
 ACCEPTED = datetime(2018, 2, 14, 9, 26, 53, 589_000, UTC)
 CATH = Person(name="Cath Ogilvie", address="cath.ogilvie@tidewater-libraries.example")
 DOS = Person(name="", address="d.osei@brookhouse-care.example")
+BEVAN_BRITTAN = Partner(slug="bevan-brittan", name="Bevan Brittan", address="mutuals@bevan-brittan.example")
 TEXT = (
     "Dear team,\n\nOur twelve branch libraries would leave the county council on 1 April next year – staff "
     "voted 87 to 9. We need someone to read the transfer agreement (pensions!) and then to check our £1.4m "
@@ -98,15 +104,41 @@ def published() -> dict[str, CloudEvent]:
                 areas=("legal", "financial"),
                 pilot_theme=None,
                 mentoring="one-to-one",
-                partner=Partner(
-                    slug="bevan-brittan", name="Bevan Brittan", address="mutuals@bevan-brittan.example"
-                ),
+                partner=BEVAN_BRITTAN,
                 why="Asks for a transfer agreement to be read; Bevan Brittan is first for legal.",
                 enquirer=CATH,
                 subject="Legal help before we leave the council – Tidewater Libraries",
                 text=TEXT,
                 message_id="<20180214092641.GA4711@mail.tidewater-libraries.example>",
                 suppress_reply=True,
+                offer=OfferMade(
+                    id=f"{ENQUIRY}-1",
+                    number=1,
+                    expires_at=datetime(2018, 2, 16, 9, 26, 53, 640_000, UTC),
+                    answer_url="https://triage.mutuals.example/offers/5f1c2b7a~bevan-brittan.sig",
+                ),
+            ),
+        ),
+        cause("c1f1a1de-0000-5000-8000-000000000005", datetime(2018, 2, 15, 10, 2, 11, 15_000, UTC)).event(
+            CaseAccepted,
+            AcceptedCase(
+                reference="MSP-7F3K-2Q",
+                partner=BEVAN_BRITTAN,
+                by="Priya Nair",
+                days=2.5,
+                enquirer=CATH,
+                message_id="<20180214092641.GA4711@mail.tidewater-libraries.example>",
+                suppress_reply=True,
+            ),
+        ),
+        cause("c1f1a1de-0000-5000-8000-000000000006", datetime(2018, 2, 16, 9, 26, 54, 2_000, UTC)).event(
+            OfferEnded,
+            EndedOffer(
+                reference="MSP-7F3K-2Q",
+                partner=BEVAN_BRITTAN,
+                number=1,
+                how="expired",
+                why="There was no answer in the time given.",
             ),
         ),
         cause("c1f1a1de-0000-5000-8000-000000000002", datetime(2018, 2, 14, 9, 26, 53, 701_000, UTC)).event(
@@ -296,7 +328,8 @@ def test_consumer_reads_the_sample(name):
 def test_publisher_writes_the_sample(name):
     message = Outgoing.of(PUBLISHED[name])
     assert json.loads(message.body) == sample(name)
-    assert (message.exchange, message.routing_key) == (PUBLISHED[name].source.removeprefix("/"), name)
+    assert message.exchange == PUBLISHED[name].source.removeprefix("/")
+    assert message.routing_key in (name, f"{name}.bevan-brittan")
     assert message.message_id == sample(name)["id"]
 
 

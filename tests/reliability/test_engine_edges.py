@@ -309,6 +309,8 @@ def test_a_service_that_waits_for_its_servers_stops_when_asked(tmp_path: Path) -
         "TRIAGE_HTTP_PORT": "0",
         "TRIAGE_LOG_FORMAT": "json",
         "TRIAGE_PROGRAMME": str(ROOT / "deploy/programme/programme.yaml"),
+        "TRIAGE_PUBLIC_URL": "http://127.0.0.1",
+        "TRIAGE_LINK_KEYS": '["secret-of-links"]',
     }
     with subprocess.Popen(
         [sys.executable, "-m", "services.triage.app"],

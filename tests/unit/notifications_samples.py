@@ -20,11 +20,16 @@ from shared.contracts.intake import (
 from shared.contracts.mentoring import BookedSession, HeldMentoring, MentoringHeld, SessionBooked
 from shared.contracts.replies import Replies
 from shared.contracts.triage import (
+    AcceptedCase,
+    CaseAccepted,
     CaseFollowedUp,
+    EndedOffer,
     EnquiryHeld,
     EnquiryRouted,
     FollowedUpCase,
     HeldEnquiry,
+    OfferEnded,
+    OfferMade,
     Partner,
     RoutedEnquiry,
 )
@@ -39,6 +44,7 @@ LETTERHEAD = Letterhead(
     operators=Person(name="Operators", address="operators@msp.example"),
     replies=Replies(["key"]),
 )
+BEVAN_BRITTAN = Partner(slug="bevan-brittan", name="Bevan Brittan", address="cases@bevan-brittan.example")
 ENQUIRER = Person(name="Rukhsana Beg", address="r.beg@turningcorner.example")
 
 
@@ -70,12 +76,18 @@ def routed(event_id: str = "event-2", **changes: Any) -> EnquiryRouted:
         "reference": REFERENCE,
         "stream": "advice",
         "areas": ("legal", "financial"),
-        "partner": Partner(slug="bevan-brittan", name="Bevan Brittan", address="cases@bevan-brittan.example"),
+        "partner": BEVAN_BRITTAN,
         "why": "First choice for legal advice.",
         "enquirer": ENQUIRER,
         "subject": "Parent company guarantee",
         "text": "Hello there,\n\nThey want a guarantee from a <b>parent</b> company.",
         "message_id": "<1234@mail.turningcorner.example>",
+        "offer": OfferMade(
+            id=f"{ENQUIRY}-1",
+            number=1,
+            expires_at=NOW + timedelta(days=4),
+            answer_url="https://triage.msp.example/offers/0123~bevan-brittan.signature",
+        ),
     }
     return EnquiryRouted(data=RoutedEnquiry(**(data | changes)), **_envelope(event_id))
 
@@ -165,6 +177,29 @@ def auto_replied(event_id: str = "event-9", **changes: Any) -> MailAutoReplied:
     return MailAutoReplied(data=AutoRepliedMail(**(data | changes)), **_envelope(event_id))
 
 
+def accepted(event_id: str = "event-6", **changes: Any) -> CaseAccepted:
+    data: dict[str, Any] = {
+        "reference": REFERENCE,
+        "partner": BEVAN_BRITTAN,
+        "by": "Priya Nair",
+        "days": 3,
+        "enquirer": ENQUIRER,
+        "message_id": "<1234@mail.turningcorner.example>",
+    }
+    return CaseAccepted(data=AcceptedCase(**(data | changes)), **_envelope(event_id))
+
+
+def ended(event_id: str = "event-7", **changes: Any) -> OfferEnded:
+    data: dict[str, Any] = {
+        "reference": REFERENCE,
+        "partner": BEVAN_BRITTAN,
+        "number": 1,
+        "how": "withdrawn",
+        "why": "A conflict of interest has been recorded.",
+    }
+    return OfferEnded(data=EndedOffer(**(data | changes)), **_envelope(event_id))
+
+
 EVERY_EVENT: tuple[CloudEvent, ...] = (
     received(),
     routed(),
@@ -174,6 +209,8 @@ EVERY_EVENT: tuple[CloudEvent, ...] = (
     followed_up(),
     followed_up("event-10", partner=None),
     mail_held(),
+    accepted(),
+    ended(),
 )
 """Every event that asks for mail."""
 

@@ -210,7 +210,7 @@ def test_strangers_words_never_leave_their_place(name: str, subject: str, text: 
     )
     message = assert_sound(letter(state), "cases@bevan-brittan.example")
     assert tags(body(message, "html")) <= {
-        "html", "head", "meta", "title", "body", "div", "p", "h1", "h2", "br", "strong", "blockquote",
+        "html", "head", "meta", "title", "body", "div", "p", "h1", "h2", "br", "strong", "blockquote", "a",
     }  # fmt: skip
     plain = body(message, "plain")
     # Each field keeps to its own line, so nobody can write a line of ours.

@@ -7,7 +7,8 @@ from bson import BSON
 from bson.codec_options import CodecOptions
 
 from services.triage.classify.reading import Guess
-from services.triage.domain import Case, Held, Kept, OutOfScope, Routed, candidates_for, route
+from services.triage.domain import Case, Held, Kept, OutOfScope, Routed, route
+from services.triage.offers import Matter, Wanted, candidates_for
 from tests.unit.triage_examples import IN_WINDOW, LEASE, WE_ARE, received, the_programme
 
 
@@ -153,7 +154,7 @@ def test_with_no_member_left_for_the_need_it_is_held():
     ],
 )
 def test_the_main_need_chooses_the_partners(guess: Guess, first: str, fallback: str):
-    candidates = candidates_for(guess, the_programme(), IN_WINDOW)
+    candidates = candidates_for(Wanted(guess, Matter("a@b.example", "")), the_programme(), IN_WINDOW)
     assert [candidate.slug for candidate in candidates] == [first, fallback]
     assert [candidate.outcome for candidate in candidates] == ["chosen", "not-needed"]
 
