@@ -6,9 +6,14 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from deploy.local.servers import Servers, Tenant, start
 from deploy.topology import service_names
+
+# How long one example takes says how busy the machine is; bounds of time are measured where they are promised.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 Eventually = Callable[..., Awaitable[None]]
 

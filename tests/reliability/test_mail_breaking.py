@@ -173,7 +173,6 @@ def test_twenty_thousand_broken_messages_are_read_in_time():
 
     @settings(
         max_examples=EXAMPLES,
-        deadline=None,
         derandomize=True,
         database=None,
         suppress_health_check=list(HealthCheck),
