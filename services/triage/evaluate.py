@@ -1,7 +1,7 @@
-"""Measures the rules on labelled mails: `python -m services.triage.evaluate FILE [--json OUT]`.
+"""Measures triage on labelled mails: `python -m services.triage.evaluate FILE [--json OUT]`.
 
-FILE holds JSON lines with `subject`, `body`, `from_name`, `from_address` and `labels`. OUT gets one line a
-record: `id`, `decided` (acted on without a person), `confidence` and the predicted labels.
+FILE holds JSON lines with `id`, `subject`, `body`, `from_name`, `from_address`, and `labels` where there are any.
+OUT gets one line a record: `id`, `decided` (routed without a person), `confidence` and the predicted labels.
 """
 
 import json
@@ -17,10 +17,17 @@ from services.triage.classify.reading import Reading, read
 from services.triage.programme import Programme, ProgrammeError, load_programme
 
 DEFAULT_PROGRAMME = Path("deploy/programme/programme.yaml")
+FIELDS = ("id", "subject", "body", "from_name", "from_address")
 LABELS = ("disposition", "stream", "areas", "pilot_theme", "mentoring", "eligibility", "urgency")
 
 
+class RecordError(Exception):
+    """A line that is not a mail to judge. The message names the line and the fault."""
+
+
 class Judged(NamedTuple):
+    """A mail's reading beside its labels, which are empty where it has none."""
+
     id: str
     expected: dict[str, Any]
     predicted: dict[str, Any]
@@ -55,6 +62,27 @@ def predicted(reading: Reading) -> dict[str, Any]:
     }
 
 
+def records_in(text: str) -> list[dict[str, Any]]:
+    """The mails in JSON lines. Raises RecordError for the first that can't be judged."""
+    records = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise RecordError(f"line {number}: not JSON: {error}") from error
+        if not isinstance(record, dict):
+            raise RecordError(f"line {number}: not an object")
+        if wrong := [name for name in FIELDS if not isinstance(record.get(name), str)]:
+            raise RecordError(f"line {number}: no text in {', '.join(wrong)}")
+        labels = record.get("labels") or {}
+        if labels and (missing := [name for name in LABELS if name not in labels]):
+            raise RecordError(f"line {number}: labels lack {', '.join(missing)}")
+        records.append({**record, "labels": labels})
+    return records
+
+
 def judge(records: list[dict[str, Any]], programme: Programme) -> list[Judged]:
     """Every record read and set beside its labels."""
     judged = []
@@ -75,10 +103,12 @@ def judge(records: list[dict[str, Any]], programme: Programme) -> list[Judged]:
 
 def report(judged: list[Judged]) -> str:
     """The measurements as text."""
+    unlabelled = sum(not one.expected for one in judged)
+    judged = [one for one in judged if one.expected]
     if not judged:
-        return "no records"
+        return f"{unlabelled} records without labels, so there is nothing to measure"
     total = len(judged)
-    lines = [f"records                 {total}"]
+    lines = [f"records                 {total}{f' (and {unlabelled} without labels)' if unlabelled else ''}"]
     for label in LABELS:
         right = sum(one.expected[label] == one.predicted[label] for one in judged)
         lines.append(f"{label:<23} {right / total:6.1%}  ({right})")
@@ -97,10 +127,12 @@ def report(judged: list[Judged]) -> str:
     routing.sort(key=lambda one: -one.confidence)
     for share in range(10, 101, 10):
         count = round(total * share / 100)
+        if not count:
+            continue
         if count > len(routing):
             break
         taken = routing[:count]
-        accuracy = sum(one.at_home for one in taken) / max(count, 1)
+        accuracy = sum(one.at_home for one in taken) / count
         lines.append(f"{share:7d}%  {accuracy:8.1%}  {taken[-1].confidence:.2f}")
     lines.append("")
     lines.append("expected -> predicted, where they differ")
@@ -129,7 +161,11 @@ def main(
     except ProgrammeError as error:
         typer.echo(error, err=True)
         raise typer.Exit(2) from error
-    records = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        records = records_in(file.read_text(encoding="utf-8-sig"))
+    except (RecordError, OSError, UnicodeDecodeError) as error:
+        typer.echo(f"{file}: {error}", err=True)
+        raise typer.Exit(2) from error
     started = time.process_time()
     judged = judge(records, programme)
     spent = time.process_time() - started

@@ -28,7 +28,7 @@ from services.triage.classify.model import (
 )
 from services.triage.classify.reading import evidence_of, label_of, weigh
 from services.triage.evaluate import Judged, predicted, report
-from services.triage.learning import HEADS, Example, Space, Trainer, WordVectors, examples_in, share
+from services.triage.learning import HEADS, Example, Trainer, WordVectors, examples_in, share
 from services.triage.programme import MODEL_FILE, Rules, load_programme
 
 Numbers = NDArray[np.float64]
@@ -188,9 +188,10 @@ def main(
     ends = np.cumsum([len(each) for each in sets])
     rows = [np.arange(end - len(each), end) for each, end in zip(sets, ends, strict=True)]
     count = int(ends[len(fixed) - 1])
-    trainer = Trainer(examples, Space(examples, vectors))
+    trainer = Trainer(examples, programme.rules, vectors)
     verdicts = trainer.unseen()
-    curve = calibrated(examples, verdicts)
+    # Whole mails alone: `teaching` is short requests and corrections, which are not what comes in.
+    curve = calibrated(examples, {row: found for row, found in verdicts.items() if row < ends[len(fixed)]})
     whole = judged(examples, verdicts, curve, programme.rules)
     found, shown = whole[:count], whole[count : int(ends[len(fixed)])]
     measured = figures(found)
@@ -198,10 +199,11 @@ def main(
         [label_of(one.examined.reading.guess) == one.destination for one in examples[:count]]
     )
     for number, file in enumerate(fixed):
-        others = np.concatenate([rows[other] for other in range(len(fixed)) if other != number])
+        others = np.concatenate([rows[other] for other in range(len(sets)) if other != number])
         measured[f"others_to_{file.stem}"] = trainer.across(others, rows[number])
-    words_alone = Trainer(examples, Space(examples, vectors, points=1e-6))
-    measured[f"words_alone_to_{also.stem}"] = words_alone.across(np.arange(count), rows[len(fixed)])
+    words_alone = Trainer(examples, programme.rules, vectors, points=1e-6)
+    others = np.concatenate([rows[other] for other in range(len(sets)) if other != len(fixed)])
+    measured[f"words_alone_to_{also.stem}"] = words_alone.across(others, rows[len(fixed)])
     typer.echo(f"trained on {len(examples)} mails; on the fixed {count}, each judged by a model without it:")
     typer.echo(report(found))
     typer.echo(f"\n{json.dumps(measured, indent=1)}")

@@ -14,15 +14,16 @@ from services.triage import training
 from services.triage.classify.model import Model, ModelError, Verdict, load_model
 from services.triage.classify.page import Mail
 from services.triage.classify.reading import examine, read, weigh
+from services.triage.declining import declining
 from services.triage.domain import Held, route
-from services.triage.learning import HEADS, Space, Trainer, WordVectors, examples_in
+from services.triage.learning import HEADS, Trainer, WordVectors, examples_in
 from services.triage.programme import MODEL_FILE, ProgrammeError, load_programme
 from services.triage.training import publishable
 from tests.unit.triage_examples import IN_WINDOW, LEASE, PROGRAMME_FILE, received, the_programme
 
 PUBLISHED = PROGRAMME_FILE.with_name(MODEL_FILE)
 FOLDER = PROGRAMME_FILE.parent / "training"
-FLOOR = 0.59  # of mails by another hand than those trained on; measured: 0.65 and 0.63
+FLOOR = 0.6  # of mails by a hand none of those trained on is by; measured: 0.73, 0.66 and 0.63
 
 
 def the_model() -> Model:
@@ -45,8 +46,8 @@ def copy_of_the_programme(folder: Path) -> Path:
 @cache
 def a_trainer() -> Trainer:
     rules = the_programme().rules
-    examples = examples_in([FOLDER / "enquiries-a.jsonl", FOLDER / "enquiries-b.jsonl"], rules)
-    return Trainer(examples, Space(examples, WordVectors(FOLDER / "words.json")))
+    examples = examples_in([FOLDER / f"enquiries-{hand}.jsonl" for hand in "abc"], rules)
+    return Trainer(examples, rules, WordVectors(FOLDER / "words.json"))
 
 
 def test_a_decision_keeps_the_model_beside_the_rule_set_and_the_words_that_moved_it():
@@ -119,10 +120,23 @@ def test_the_same_mails_train_the_same_model():
 
 def test_mails_of_another_hand_reach_the_right_destination_often_enough():
     trainer = a_trainer()
-    half = next(row for row, one in enumerate(trainer.examples) if one.id.startswith("train-b"))
-    first, second = np.arange(half), np.arange(half, len(trainer.examples))
-    assert trainer.across(first, second) >= FLOOR
-    assert trainer.across(second, first) >= FLOOR
+    hands = np.array([one.id.rsplit("-", 1)[0] for one in trainer.examples])
+    rows = np.arange(len(hands))
+    for hand in ("train-a", "train-b", "train-c"):
+        assert trainer.across(rows[hands != hand], rows[hands == hand]) >= FLOOR, hand
+
+
+def test_a_copy_that_turns_something_down_keeps_what_was_asked_and_is_the_same_each_time():
+    trainer = a_trainer()
+    for one in trainer.examples[:60]:
+        mail, labels = one.examined.mail, one.labels
+        copy = declining(mail, labels, one.id)
+        assert copy == declining(mail, labels, one.id)
+        if labels["disposition"] != "route":
+            assert copy is None
+        elif copy is not None:
+            assert len(copy.text) > len(mail.text)
+            assert copy._replace(text="") == mail._replace(text="")
 
 
 def test_the_published_figures_are_those_of_the_mails_kept_here():
@@ -130,8 +144,8 @@ def test_the_published_figures_are_those_of_the_mails_kept_here():
     digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
     model = the_model()
     assert model.evaluated == digest
-    assert model.measured["destination"] >= 0.66
-    assert model.measured["routed_right"] >= 0.94
+    assert model.measured["destination"] >= 0.73
+    assert model.measured["routed_right"] >= 0.93
 
 
 def test_a_worse_model_is_not_published(tmp_path: Path):

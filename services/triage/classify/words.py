@@ -118,10 +118,11 @@ def _element(part: str, gap: int, written: str, macros: Mapping[str, Sequence[st
             alternatives.append(choice)
     exact, prefixes = set[str](), []
     for choice in alternatives:
-        stem = choice.removesuffix("*")
+        # Without the possessive, as the words of a text are: "who's done it" is looked for as "who done it".
+        stem = choice.removesuffix("*").removesuffix("'s")
         if not _WORD.fullmatch(stem):
             raise ValueError(f"the phrase {written!r} has {choice!r}, which is not one lower-case word")
-        if stem == choice:
+        if not choice.endswith("*"):
             exact.add(stem)
         elif len(stem) >= SHORTEST_PREFIX:
             prefixes.append(stem)
