@@ -103,14 +103,8 @@ def show(table: Table) -> None:
     console.print(table)
 
 
-@app.command()
-def case(
-    reference: Annotated[str, typer.Argument(help="The enquiry's reference, such as MSP-7F3K-2Q.")],
-    operator_file: OperatorFile = DEFAULT_FILE,
-    as_json: AsJson = False,
-) -> None:
-    """Print one enquiry's whole story: what each service took, decided and said, in order of time."""
-    services = Services.read(operator_file)
+def enquiry_of(services: Services, reference: str) -> tuple[str, str]:
+    """The reference as it is written, and its enquiry's id. Ends the program where there is none."""
     reference = reference.strip().upper()
     if not REFERENCE.fullmatch(reference):
         typer.echo(f"{plain(reference)!r} is no reference; one looks like MSP-7F3K-2Q.", err=True)
@@ -120,6 +114,18 @@ def case(
     if enquiry is None:
         typer.echo(f"No enquiry has the reference {reference}.", err=True)
         raise typer.Exit(1)
+    return reference, enquiry
+
+
+@app.command()
+def case(
+    reference: Annotated[str, typer.Argument(help="The enquiry's reference, such as MSP-7F3K-2Q.")],
+    operator_file: OperatorFile = DEFAULT_FILE,
+    as_json: AsJson = False,
+) -> None:
+    """Print one enquiry's whole story: what each service took, decided and said, in order of time."""
+    services = Services.read(operator_file)
+    reference, enquiry = enquiry_of(services, reference)
     lines = [
         {"service": name, **line}
         for name in services.urls

@@ -10,6 +10,7 @@ from services.triage.domain import Case, Outcome, due, tell
 from services.triage.events import announce
 from services.triage.handlers import hears
 from services.triage.links import Links
+from services.triage.operator_api import case_routes, conflict_routes
 from services.triage.partner_api import partner_routes
 from services.triage.programme import load_programme
 from services.triage.register import SWEEP_LEASE, Noted, Recorded, Register, say_nothing, sweep_due
@@ -22,6 +23,7 @@ from shared.contracts.triage import (
     MentoringRequested,
     OfferEnded,
 )
+from shared.operators import guard
 from shared.service import Service, run
 from shared.store import Aggregates
 
@@ -47,6 +49,7 @@ def app() -> FastAPI:
     )
     programme = load_programme(settings.programme)
     register = Register(conflicts, cases, programme, service.clock)
+    operators = guard(settings.operator_token)
     desk = Desk(cases, programme, service.clock, register.board)
     service.store.on_due("cases", desk.on_due, TIMER_LEASE)
     service.store.on_due("conflicts", register.on_due, SWEEP_LEASE)
@@ -55,6 +58,8 @@ def app() -> FastAPI:
         routes=[
             answer_pages(desk, register, links),
             partner_routes(desk, register, settings.partner_keys),
+            case_routes(desk, operators),
+            conflict_routes(desk, register, operators),
         ],
         running=[register.board],
     )

@@ -10,11 +10,14 @@ from datetime import date, datetime
 from functools import lru_cache
 from typing import Annotated, Literal, TypeGuard, cast
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
 from services.triage.classify.reading import Guess
 from services.triage.programme import Member, Programme, Routable, Slug
 from services.triage.working_time import after_working_hours
+
+Day = Annotated[date, PlainSerializer(date.isoformat)]
+"""A day without a time, which the database has no type for."""
 
 Reason = Literal["conflict-of-interest", "no-capacity", "out-of-expertise", "other"]
 Ended = Literal["declined", "expired", "withdrawn"]
@@ -79,8 +82,8 @@ class Conflict(Part):
     domain: Annotated[str, Field(max_length=253)] = ""
     why: Annotated[str, Field(min_length=3, max_length=1_000)]
     who: Annotated[str, Field(min_length=1, max_length=100)]
-    starts: date
-    ends: date | None = None
+    starts: Day
+    ends: Day | None = None
 
     def stands(self, day: date) -> bool:
         return self.starts <= day and (self.ends is None or day <= self.ends)

@@ -218,3 +218,64 @@ async def test_a_partner_reads_its_own_queue_and_may_do_nothing_else(triage: Tri
         exchange = await channel.get_exchange("triage", ensure=False)
         with pytest.raises(AMQPError, match="ACCESS_REFUSED"):
             await exchange.publish(aio_pika.Message(b"{}"), "enquiry.routed.v1.bwb")
+
+
+async def test_a_conflict_on_record_takes_the_offer_back_and_closes_the_case_to_the_partner(
+    triage: Triage,
+) -> None:
+    key = {"Authorization": f"Bearer {triage.pipeline.partner_keys['bevan-brittan']}"}
+    async with triage.at(MORNING) as client:
+        await triage.receive(received(accepted_at=MORNING))
+        routed = await triage.next_said("enquiry-routed")
+        assert (await client.get(f"/partner/offers/{routed['offer']['id']}", headers=key)).status_code == 200
+        conflict = {"partner": "bevan-brittan", "who": "Ada Obi", "why": "acts for the landlord"}
+        assert (await client.post("/conflicts", json=conflict)).status_code == 422, "with whom?"
+        conflict["domain"] = "example.com"
+        made = (await client.post("/conflicts", json=conflict)).json()
+        assert (await client.get(f"/partner/offers/{routed['offer']['id']}", headers=key)).status_code == 404
+        assert (await client.get("/partner/cases", headers=key)).json() == []
+        assert (await client.get(path_of(routed["offer"]["answer_url"]))).status_code == 404
+        ended = await triage.next_said("offer-ended")
+        assert (ended["partner"]["slug"], ended["how"]) == ("bevan-brittan", "withdrawn")
+        assert "landlord" not in json.dumps(ended)
+        assert (await triage.next_said("enquiry-routed"))["partner"]["slug"] == "bwb"
+        # From now on it is not asked at all, until the conflict has ended.
+        for number, expected in ((2, "bwb"), (3, "bevan-brittan")):
+            event = received(accepted_at=MORNING, event_id=f"event-{number}")
+            await triage.receive(event.model_copy(update={"correlationid": str(number) * 32}))
+            assert (await triage.next_said("enquiry-routed"))["partner"]["slug"] == expected
+            end = {"who": "Ada Obi", "why": "no longer acts"}
+            assert (await client.post(f"/conflicts/{made['id']}/end", json=end)).status_code == 200
+        [kept] = (await client.get("/conflicts")).json()
+        assert (kept["who"], kept["ended_by"], kept["ends"]) == ("Ada Obi", "Ada Obi", "2018-09-23")
+
+
+async def test_operators_decide_with_name_and_reason_on_what_they_have_seen(triage: Triage) -> None:
+    async with triage.at(MORNING) as client:
+        await triage.receive(received("Please send details.", "Mutuals", accepted_at=MORNING))
+        await triage.next_said("enquiry-held")
+        [line] = (await client.get("/cases")).json()
+        path = f"/cases/{line['id']}"
+        seen = {"who": "Ada Obi", "why": "rang them", "revision": line["revision"]}
+        route = {**seen, "stream": "advice", "areas": ["financial"]}
+        assert (await client.post(f"{path}/route", json={**route, "who": ""})).status_code == 422
+        assert (await client.post(f"{path}/route", json=route)).json()["partner"] == "baxendale"
+        assert (await client.post(f"{path}/route", json=route)).status_code == 409, "it has changed since"
+        assert (await triage.next_said("enquiry-routed"))["areas"] == ["financial"]
+        [correction] = (await client.get("/corrections")).json()
+        assert correction["body"] == "Please send details."
+        assert (correction["labels"]["disposition"], correction["labels"]["areas"]) == (
+            "route",
+            ["financial"],
+        )
+        close = {**seen, "revision": 2, "outcome": "enquirer-withdrew"}
+        assert (await client.post(f"{path}/close", json=close)).json()["status"] == "closed"
+        assert (await triage.next_said("offer-ended"))["partner"]["slug"] == "baxendale"
+        reopened = await client.post(f"{path}/reopen", json={**seen, "revision": 3})
+        assert reopened.json()["status"] == "held"
+        case = (await client.get(path)).json()
+        assert [ruling["what"] for ruling in case["rulings"]] == ["route", "close", "reopen"]
+        assert (await client.get(f"/cases/{'f' * 32}")).status_code == 404
+        nobody = {"Authorization": "Bearer guess"}
+        for method, route_path in (("GET", "/cases"), ("GET", "/corrections"), ("POST", f"{path}/close")):
+            assert (await client.request(method, route_path, headers=nobody, json=close)).status_code == 403
