@@ -81,6 +81,19 @@ class Services:
             raise typer.Exit(1)
         return found
 
+    def enquiry(self, reference: str) -> tuple[str, str]:
+        """The reference as it is written, and the id of its enquiry. Ends the program where there is none."""
+        reference = reference.strip().upper()
+        if not REFERENCE.fullmatch(reference):
+            typer.echo(f"{plain(reference)!r} is no reference; one looks like MSP-7F3K-2Q.", err=True)
+            raise typer.Exit(1)
+        found = [self.ask(name, f"/claims/{reference}") for name in self.urls]
+        for answer in found:
+            if answer:
+                return reference, answer["correlation_id"]
+        typer.echo(f"No enquiry has the reference {reference}.", err=True)
+        raise typer.Exit(1)
+
 
 def plain(text: str) -> str:
     """Text of unknown origin without what would steer a terminal; line ends and tabs stay."""
@@ -103,20 +116,6 @@ def show(table: Table) -> None:
     console.print(table)
 
 
-def enquiry_of(services: Services, reference: str) -> tuple[str, str]:
-    """The reference as it is written, and its enquiry's id. Ends the program where there is none."""
-    reference = reference.strip().upper()
-    if not REFERENCE.fullmatch(reference):
-        typer.echo(f"{plain(reference)!r} is no reference; one looks like MSP-7F3K-2Q.", err=True)
-        raise typer.Exit(1)
-    found = [services.ask(name, f"/claims/{reference}") for name in services.urls]
-    enquiry = next((answer["correlation_id"] for answer in found if answer), None)
-    if enquiry is None:
-        typer.echo(f"No enquiry has the reference {reference}.", err=True)
-        raise typer.Exit(1)
-    return reference, enquiry
-
-
 @app.command()
 def case(
     reference: Annotated[str, typer.Argument(help="The enquiry's reference, such as MSP-7F3K-2Q.")],
@@ -125,7 +124,7 @@ def case(
 ) -> None:
     """Print one enquiry's whole story: what each service took, decided and said, in order of time."""
     services = Services.read(operator_file)
-    reference, enquiry = enquiry_of(services, reference)
+    reference, enquiry = services.enquiry(reference)
     lines = [
         {"service": name, **line}
         for name in services.urls

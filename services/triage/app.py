@@ -7,6 +7,8 @@ from fastapi import FastAPI
 from services.triage.answer_pages import answer_pages
 from services.triage.desk import TIMER_LEASE, Desk
 from services.triage.domain import Case, Outcome, due, tell
+from services.triage.envelopes.api import Envelopes, envelope_routes
+from services.triage.envelopes.domain import Envelope
 from services.triage.events import announce
 from services.triage.handlers import hears
 from services.triage.links import Links
@@ -48,6 +50,8 @@ def app() -> FastAPI:
         "conflicts", Recorded, say_nothing, due=sweep_due
     )
     programme = load_programme(settings.programme)
+    # In memory: thousands of movements need not be read again for each that is added.
+    envelopes: Envelopes = service.store.aggregates("envelopes", Envelope, lambda *_: [], remember=2)
     register = Register(conflicts, cases, programme, service.clock)
     operators = guard(settings.operator_token)
     desk = Desk(cases, programme, service.clock, register.board)
@@ -60,6 +64,7 @@ def app() -> FastAPI:
             partner_routes(desk, register, settings.partner_keys),
             case_routes(desk, operators),
             conflict_routes(desk, register, operators),
+            envelope_routes(envelopes, cases, programme, service.clock, operators),
         ],
         running=[register.board],
     )

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from services.triage.domain import Case
 from services.triage.explaining import explained
-from shared.cli import DEFAULT_FILE, AsJson, OperatorFile, Services, cell, enquiry_of, plain, show
+from shared.cli import DEFAULT_FILE, AsJson, OperatorFile, Services, cell, plain, show
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="What triage's operators do.")
 conflicts = typer.Typer(no_args_is_help=True, help="Conflicts of interest: list, add, end.")
@@ -26,7 +26,7 @@ Revision = Annotated[
 
 
 def _case(services: Services, reference: str) -> dict[str, Any]:
-    written, enquiry = enquiry_of(services, reference)
+    written, enquiry = services.enquiry(reference)
     found: dict[str, Any] | None = services.ask("triage", f"/cases/{enquiry}")
     if found is None:
         typer.echo(f"Triage has no case {written} yet.", err=True)
@@ -176,7 +176,7 @@ def merge(
 ) -> None:
     """The same organisation asked twice: make the later case a part of the earlier."""
     services = Services.read(operator_file)
-    _, earlier = enquiry_of(services, into)
+    _, earlier = services.enquiry(into)
     _decide(services, reference, "merge", {"who": operator, "why": reason, "into": earlier}, revision)
 
 

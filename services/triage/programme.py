@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from services.triage.classify.model import Model, ModelError, load_model
 from services.triage.classify.words import Entry, Lexicon, parse_phrase
 from shared.contracts.cloudevents import EmailAddress
-from shared.contracts.triage import Area, MentoringKind, Theme
+from shared.contracts.triage import Area, MentoringKind, Stream, Theme
 
 Need = Literal[Area, Theme]
 Routable = Literal[Need, "mentoring"]
@@ -316,6 +316,11 @@ class Programme(Part):
     def preference(self, need: Routable) -> tuple[tuple[Slug, ...], ...]:
         """The partners that serve a need, best first; those the programme ranks alike stand together."""
         return tuple((rank,) if isinstance(rank, str) else rank for rank in self.routing[need])
+
+    def limit(self, stream: Stream) -> int:
+        """What the stream may spend, in pence."""
+        money = self.streams.advice if stream == "advice" else self.streams.pilot
+        return money.envelope * 100
 
     def partner(self, slug: str) -> Member:
         """The partner of that slug. Raises KeyError when the programme names no such partner."""

@@ -1,4 +1,5 @@
-"""End to end, from SMTP to the mail server, beside a plain version of the same chain in the same run.
+"""End to end, from SMTP to the mail server, beside a plain version of the same chain in the same run; and how
+many decisions a second one hot aggregate takes.
 
     make bench ARGS="--json FILE -n 2000"
 
@@ -7,6 +8,7 @@ the two chains, which were measured side by side, and never the times of two run
 """
 
 import argparse
+import asyncio
 import json
 import os
 import subprocess
@@ -37,7 +39,7 @@ from services.triage.domain import Routed, route
 from services.triage.programme import load_programme
 from shared.contracts.intake import EnquiryReceived
 from shared.store.cause import Cause
-from tests.benchmarks import ways
+from tests.benchmarks import envelope, ways
 
 PLAIN = ("notifications", "triage", "intake")
 PROGRAMME_TIME = datetime(2018, 9, 24, 8, tzinfo=UTC)
@@ -313,6 +315,10 @@ def run(n: int, say: Any) -> dict[str, Any]:
                 result["ours"] = measure("ours", pipeline.smtp_port, pids, server, folder, messages, n)
                 result["average_commit_group"] = groups(pipeline)
             server.stop()
+        with tenant_of(servers, "envelope") as tenant:
+            say("one hot envelope")
+            programme = load_programme(PROGRAMME / "programme.yaml")
+            result["envelope"] = asyncio.run(envelope.measure(tenant, programme))
         ours, plain_figures = result["ours"]["full_rate"], result["plain"]["full_rate"]
         result["ratio"] = round(ours["per_second"] / plain_figures["per_second"], 2)
         return result
@@ -354,6 +360,11 @@ def show(result: dict[str, Any], console: Console) -> None:
             )
     console.print(usage)
     console.print(f"average commit group: {result['average_commit_group']}")
+    hot = result["envelope"]
+    console.print(
+        f"one hot envelope: [bold]{hot['per_second']}[/bold] decisions a second "
+        f"({hot['decisions']} durable ones, {hot['at_once']} at once)"
+    )
     console.print(f"ours / plain: [bold]{result['ratio']}[/bold] times the enquiries a second")
 
 

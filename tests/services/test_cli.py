@@ -1,5 +1,6 @@
 """The operators' command line against the real services."""
 
+import asyncio
 import json
 import uuid
 from collections.abc import AsyncIterator
@@ -8,10 +9,12 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from typer.testing import CliRunner, Result
 
 from deploy.local.process import free_port
 from deploy.local.servers import Servers
 from deploy.topology import service_names
+from services.triage.envelopes.cli import app as envelopes
 from tests.conftest import eventually
 from tests.flows.small_run import SmallRun, small_run
 
@@ -191,3 +194,26 @@ async def test_every_command_explains_itself(run: SmallRun, command: tuple[str, 
     assert answer.returncode == 0
     assert "Usage:" in answer.stdout
     assert "--help" in answer.stdout
+
+
+async def test_an_operator_moves_money_for_a_case_and_sees_who_moved_it_and_why(run: SmallRun) -> None:
+    async def money(*arguments: str) -> Result:
+        given = [*arguments, "--operator-file", str(run.operator_file)]
+        return await asyncio.to_thread(CliRunner().invoke, envelopes, given, env={"COLUMNS": "200"})
+
+    case = next(
+        each["state"] for each in run.documents("triage", "cases") if each["state"]["stream"] == "advice"
+    )
+    who = ("--operator", "Ada Obi", "--reason", "[red]as agreed[/red]")
+    for kind, amount in (("reserve", "4,800.50"), ("commit", "4800")):
+        answer = await money("move", "advice", kind, case["reference"], amount, *who)
+        assert answer.exit_code == 0, answer.output
+    assert answer.stdout == (f"commit £4,800.00 for {case['reference']}: £1,195,199.50 of advice are free.\n")
+    listed = (await money("movements", "advice", "--reference", case["reference"])).stdout
+    for word in ("reserve", "£4,800.50", case["partner"]["slug"], "Ada Obi", "[red]as agreed[/red]"):
+        assert word in listed
+    assert "£4,800.00" in (await money("show", "advice")).stdout
+    assert "£1,195,199.50" in (await money("list")).stdout
+    refused = await money("move", "advice", "spend", case["reference"], "4800.01", *who)
+    assert refused.exit_code == 1
+    assert "£4,800.00 committed, not £4,800.01" in refused.stderr
