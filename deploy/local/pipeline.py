@@ -135,6 +135,7 @@ class Pipeline:
             "TRIAGE_LINK_KEYS": json.dumps([tenant.secret("triage", "links")]),
             "TRIAGE_PARTNER_KEYS": json.dumps(self.partner_keys),
             "MENTORING_MENTORS": str(PROGRAMME / "mentors.yaml"),
+            "NOTIFICATIONS_PROGRAMME": str(PROGRAMME / "programme.yaml"),
             "NOTIFICATIONS_SENDER_ADDRESS": ADDRESS,
             "NOTIFICATIONS_OPERATORS_ADDRESS": OPERATORS,
             "NOTIFICATIONS_SMTP_HOST": "127.0.0.1",

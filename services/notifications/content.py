@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.notifications.windows import Applications
 from shared.contracts.cloudevents import Person
 from shared.contracts.replies import Party
 from shared.contracts.triage import Area, MentoringKind, Stream, Theme
@@ -15,10 +16,12 @@ class Frozen(BaseModel):
 
 
 class Acknowledgement(Frozen):
-    """To the enquirer: we have your enquiry."""
+    """To the enquirer: we have your enquiry. `opens` says when applications that are closed open again."""
 
     template: Literal["acknowledgement"] = "acknowledgement"
     received_at: datetime
+    applications: Applications = "open"
+    opens: datetime | None = None
 
 
 class CaseForPartner(Frozen):
@@ -159,7 +162,7 @@ Content = Annotated[
 ]
 
 TEMPLATE_VERSIONS = {
-    "acknowledgement": 1,
+    "acknowledgement": 2,
     "case-for-partner": 2,
     "case-taken": 1,
     "offer-over": 1,

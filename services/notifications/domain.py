@@ -13,6 +13,7 @@ from typing import Any, Literal, assert_never
 
 from services.notifications.addresses import envelope_address
 from services.notifications.content import Content, Frozen
+from services.notifications.windows import ALWAYS_OPEN, Windows
 from services.notifications.wording import clean_line
 from shared.contracts.cloudevents import Person
 from shared.contracts.intake import AutoRepliedMail, FailedDelivery
@@ -36,13 +37,14 @@ class Letterhead:
 
     `sender` is also where replies and bounces go, so it must be the address intake listens at. Its domain is
     the right-hand side of every Message-ID: changing it changes the ids of mails still being retried. `replies`
-    signs where each recipient is to answer.
+    signs where each recipient is to answer. `windows` are when applications are open.
     """
 
     programme: str
     sender: Person
     operators: Person
     replies: Replies
+    windows: Windows = ALWAYS_OPEN
 
     def __post_init__(self) -> None:
         # At start, not at the first mail.

@@ -72,11 +72,12 @@ def _plan(event: CloudEvent, letterhead: Letterhead) -> Iterator[Draft]:  # noqa
             writer = enquiry.sender.address
             automatic = enquiry.suppress_reply or enquiry.automated_evidence
             if not automatic and not _is_operators(letterhead, writer):
+                applications, opens = letterhead.windows.at(enquiry.accepted_at)
                 yield _draft(
                     occasion,
                     enquiry.sender,
                     enquiry.reference,
-                    Acknowledgement(received_at=enquiry.accepted_at),
+                    Acknowledgement(received_at=enquiry.accepted_at, applications=applications, opens=opens),
                     party="enquirer",
                     budgets=(acknowledgements_to(writer),),
                     in_reply_to=enquiry.message_id if _MESSAGE_ID.fullmatch(enquiry.message_id) else "",

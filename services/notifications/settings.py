@@ -10,6 +10,7 @@ from pydantic_settings import SettingsConfigDict
 from services.notifications import budget
 from services.notifications.domain import Backoff, Letterhead
 from services.notifications.smtp import Limits, Server
+from services.notifications.windows import windows_in
 from shared.contracts.cloudevents import EmailAddress, Person
 from shared.contracts.replies import Replies
 from shared.settings import ServiceSettings
@@ -21,6 +22,10 @@ class NotificationsSettings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="NOTIFICATIONS_")
 
     programme_name: str = "Mutuals Support Programme"
+    programme: Path | None = Field(
+        default=None,
+        description="the programme file, for its windows; without it applications are always open",
+    )
     sender_address: EmailAddress = Field(description="whom our mail comes from; intake listens there")
     operators_address: EmailAddress = Field(description="where operators read of what is held")
 
@@ -54,6 +59,7 @@ class NotificationsSettings(ServiceSettings):
             programme=self.programme_name,
             sender=Person(name=self.programme_name, address=self.sender_address),
             operators=Person(name="Operators", address=self.operators_address),
+            windows=windows_in(self.programme),
             replies=Replies([key.get_secret_value() for key in self.reply_keys]),
         )
 

@@ -9,6 +9,7 @@ from services.triage.domain import Case, NoSuchCase, Outcome, follow_up, route
 from services.triage.offers import Reason, Standing
 from services.triage.programme import Programme
 from services.triage.standing import Board
+from services.triage.waiting import reopen
 from shared.clock import Clock
 from shared.contracts.intake import EnquiryFollowedUp, EnquiryReceived
 from shared.store import Aggregates, Already, Incoming
@@ -40,12 +41,18 @@ class Desk:
         await self.cases.apply(event, lambda case: follow_up(case, event))
 
     async def on_due(self, case: Case, _: datetime) -> None:
-        """The time for an answer is over."""
+        """A window has opened, or the time for an answer is over. Either is one message, taken once."""
+        await self._board.looked()
+        now = self.clock()
+        if case.status == "waiting":
+            await self.cases.apply(
+                Incoming(f"opening/{case.opens_at}", "window.opened", case.enquiry_id, case.received_at),
+                self._board.deciding(lambda state, standing: reopen(state, self.programme, now, standing)),
+            )
+            return
         offer = case.offer
         if offer is None:
             return
-        await self._board.looked()
-        now = self.clock()
         await self.cases.apply(
             Incoming(f"expiry/{offer.id}", "offer.expired", case.enquiry_id),
             self._board.deciding(

@@ -25,7 +25,7 @@ from services.triage.offers import (
 )
 from services.triage.programme import Programme
 from shared.contracts.cloudevents import Person
-from shared.contracts.intake import AttachedFile, EnquiryFollowedUp, EnquiryReceived
+from shared.contracts.intake import AttachedFile, EnquiryFollowedUp, EnquiryReceived, ReceivedEnquiry
 from shared.contracts.replies import Party
 from shared.contracts.triage import Area, MentoringKind, Partner, Stream, Theme
 
@@ -91,7 +91,8 @@ class Case(BaseModel):
     """Triage's view of one enquiry. The text is kept here once: a held case is routed from it later.
 
     `status` is `routed` while an offer is open and `accepted` once a partner has said yes; `held` is whatever
-    waits for an operator, out-of-scope and automatic mail included: nothing is discarded. `heard` is the id of
+    waits for an operator, out-of-scope and automatic mail included: nothing is discarded; `waiting` is for the
+    next application window, which opens at `opens_at`. `heard` is the id of
     the event that opened the case. `partner` is who has the open or accepted offer, `days` the work that is.
     `revision` counts changes, so that nobody decides about what they have not seen. `correction` is where an
     operator sent it although the rules had not: what the model is taught.
@@ -108,7 +109,7 @@ class Case(BaseModel):
     message_id: str
     suppress_reply: bool
     received_at: datetime
-    status: Literal["routed", "accepted", "held", "closed", "merged"]
+    status: Literal["routed", "accepted", "held", "waiting", "closed", "merged"]
     stream: Stream | None = None
     areas: tuple[Area, ...] = ()
     pilot_theme: Theme | None = None
@@ -116,6 +117,7 @@ class Case(BaseModel):
     partner: Partner | None = None
     days: float = 0.0
     decision: Decision
+    opens_at: datetime | None = None
     follow_ups: tuple[FollowUp, ...] = ()
     offers: tuple[Offer, ...] = ()
     revision: int = 1
@@ -143,7 +145,9 @@ class Case(BaseModel):
 
 
 def due(case: Case) -> datetime | None:
-    """When the case has to be looked at again: the open offer's end."""
+    """When the case has to be looked at again: the open offer's end, or the opening of the window it is kept for."""
+    if case.status == "waiting":
+        return case.opens_at
     return case.offers[-1].expires_at if case.status == "routed" and case.offers else None
 
 
@@ -174,6 +178,13 @@ class Held:
 
     state: Case
     lost: Lost | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The case is kept for the next application window. Its acknowledgement has said so: nobody need be told."""
+
+    state: Case
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +236,7 @@ class FollowedUp:
     partner: Partner | None
 
 
-Outcome = Routed | Held | OutOfScope | Accepted | Ruled | Refused | Kept | FollowedUp
+Outcome = Routed | Held | Waiting | OutOfScope | Accepted | Ruled | Refused | Kept | FollowedUp
 
 
 class NoSuchCase(Exception):
@@ -248,12 +259,28 @@ def route(
     if case is not None:
         return _again(case) if case.heard == event.id else Kept(case)
     enquiry = event.data
+    return decide(
+        enquiry, event.id, event.correlationid, programme, standing, asked_at=enquiry.accepted_at, now=now
+    )
+
+
+def decide(
+    enquiry: ReceivedEnquiry,
+    heard: str,
+    enquiry_id: str,
+    programme: Programme,
+    standing: Standing,
+    *,
+    asked_at: datetime,
+    now: datetime,
+) -> Outcome:
+    """What the programme's rules make of it at `now`, for somebody who asked at `asked_at`."""
     reading = read(
         Mail(enquiry.subject, enquiry.text, enquiry.sender.name, enquiry.sender.address),
         programme.rules,
         programme.model,
     )
-    window = programme.window_at(enquiry.accepted_at)
+    window, opens_at = programme.window_at(asked_at), None
     reason, why, guessed = reading.reason, reading.says, reading.guess
     if enquiry.automated_evidence:
         # What its header says, no words can outweigh. An operator can still take it up.
@@ -264,7 +291,8 @@ def route(
         if not reading.sure:
             reason, why = "unsure", _unsure(reading)
         elif window is None:
-            reason, why = "window-closed", _window_closed(programme, enquiry.accepted_at)
+            reason, why = "window-closed", _window_closed(programme, asked_at)
+            opens_at = programme.opening_after(asked_at)
         else:
             matter = Matter(enquiry.sender.address, f"{enquiry.subject}\n{enquiry.text}")
             candidates = candidates_for(Wanted(reading.guess, matter), programme, now, standing)
@@ -275,12 +303,12 @@ def route(
     offers: tuple[Offer, ...] = ()
     if chosen and partner:
         why = because(reading.says, partner, chosen)
-        offers = (make_offer(event.correlationid, 1, chosen, programme, now),)
+        offers = (make_offer(enquiry_id, 1, chosen, programme, now),)
     guess = reading.guess if partner else Guess(disposition="review")
     return _again(
         Case(
-            enquiry_id=event.correlationid,
-            heard=event.id,
+            enquiry_id=enquiry_id,
+            heard=heard,
             reference=enquiry.reference,
             enquirer=enquiry.sender,
             subject=enquiry.subject,
@@ -288,12 +316,13 @@ def route(
             message_id=enquiry.message_id,
             suppress_reply=enquiry.suppress_reply,
             received_at=enquiry.accepted_at,
-            status="routed" if partner else "held",
+            status="routed" if partner else "waiting" if opens_at else "held",
             stream=guess.stream,
             areas=guess.areas,
             pilot_theme=guess.pilot_theme,
             mentoring=guess.mentoring,
             partner=partner,
+            opens_at=opens_at,
             days=offers[0].days if offers else 0.0,
             offers=offers,
             decision=Decision(
@@ -359,6 +388,8 @@ def _again(case: Case) -> Outcome:
         return Kept(case)
     if case.partner is not None and case.stream is not None:
         return Routed(case, case.partner, case.stream)
+    if case.status == "waiting":
+        return Waiting(case)
     disposition = case.decision.guess.disposition
     if disposition in ("out-of-scope", "auto"):
         return OutOfScope(case, disposition)

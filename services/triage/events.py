@@ -15,6 +15,7 @@ from services.triage.domain import (
     Refused,
     Routed,
     Ruled,
+    Waiting,
 )
 from services.triage.offers import Offer
 from shared.contracts.cloudevents import CloudEvent
@@ -59,7 +60,7 @@ def announce(outcome: Outcome, cause: Cause, answer_url: AnswerUrl = lambda _: "
             said = [_accepted(outcome, cause)]
         case Ruled():
             said = _ended(outcome.state, outcome.lost, cause)
-        case Kept() | Refused():
+        case Kept() | Refused() | Waiting():
             said = []
         case _:
             assert_never(outcome)

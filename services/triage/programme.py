@@ -3,7 +3,7 @@
 Whatever is wrong with the file is said with its line, all faults at once, before anything starts.
 """
 
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, get_args
@@ -316,6 +316,11 @@ class Programme(Part):
     def preference(self, need: Routable) -> tuple[tuple[Slug, ...], ...]:
         """The partners that serve a need, best first; those the programme ranks alike stand together."""
         return tuple((rank,) if isinstance(rank, str) else rank for rank in self.routing[need])
+
+    def opening_after(self, moment: datetime) -> datetime | None:
+        """The instant at which the next window after `moment` opens, or None when there is none left."""
+        following = self.window_after(moment)
+        return following.opens.replace(tzinfo=self.timezone).astimezone(UTC) if following else None
 
     def limit(self, stream: Stream) -> int:
         """What the stream may spend, in pence."""

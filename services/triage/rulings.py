@@ -43,7 +43,7 @@ def route_by_hand(
 
     Who declined it, or has a conflict of interest, is not asked again, not even by name.
     """
-    if refused := _unfit(case, by, ("held", "routed", "accepted")):
+    if refused := _unfit(case, by, ("held", "waiting", "routed", "accepted")):
         return refused
     if fault := _faulty(case, directions, programme):
         return Refused(case, "not-possible", fault)
@@ -102,7 +102,7 @@ def _faulty(case: Case, directions: Directions, programme: Programme) -> str | N
 
 def set_aside(case: Case, disposition: Literal["out-of-scope", "auto"], by: By) -> Ruled | Refused:
     """None of the programme's business; it stays visible and can be recovered."""
-    if refused := _unfit(case, by, ("held", "routed", "accepted")):
+    if refused := _unfit(case, by, ("held", "waiting", "routed", "accepted")):
         return refused
     lost = lost_offer(case, "It turned out to be none of the programme's business.")
     left = without_offer(case, "withdrawn", by.now, by=by.who, words=by.why)
@@ -125,7 +125,7 @@ def merge(case: Case, into: Case, by: By) -> Ruled | Refused:
 
     Always the later into the earlier, so that two decisions at once can't make a circle of them.
     """
-    if refused := _unfit(case, by, ("held", "routed", "accepted")):
+    if refused := _unfit(case, by, ("held", "waiting", "routed", "accepted")):
         return refused
     if (into.received_at, into.enquiry_id) >= (case.received_at, case.enquiry_id):
         return Refused(case, "not-possible", "A case is merged into an earlier one.")
@@ -139,7 +139,7 @@ def merge(case: Case, into: Case, by: By) -> Ruled | Refused:
 
 def close(case: Case, outcome: Closing, by: By) -> Ruled | Refused:
     """Nothing more is to be done. The partner that had it is told, unless its work is what completed it."""
-    if refused := _unfit(case, by, ("held", "routed", "accepted")):
+    if refused := _unfit(case, by, ("held", "waiting", "routed", "accepted")):
         return refused
     words = f"as {outcome}"
     if outcome == "completed" and case.status == "accepted":

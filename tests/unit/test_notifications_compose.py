@@ -2,6 +2,7 @@
 
 import email
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from email import policy
 from email.message import EmailMessage
@@ -16,6 +17,7 @@ from services.notifications.compose import Letter, compose
 from services.notifications.content import TEMPLATE_VERSIONS
 from services.notifications.domain import Notification, Unsendable, came_back, create, suppress
 from services.notifications.plan import bounce_notice, held_back_notice, plan
+from services.notifications.windows import windows_in
 from services.notifications.wording import clean_line, listed, presentable_name, uk_time
 from shared.contracts.cloudevents import CloudEvent, Person
 from tests.unit.notifications_samples import (
@@ -31,6 +33,7 @@ from tests.unit.notifications_samples import (
     received,
     routed,
 )
+from tests.unit.triage_examples import PROGRAMME_FILE
 
 HEADERS = [
     "From",
@@ -177,6 +180,30 @@ def test_acknowledgement_answers_the_enquirers_own_message() -> None:
     assert message["In-Reply-To"] == "<1234@mail.turningcorner.example>"
     assert message["References"].split()[-1] == "<1234@mail.turningcorner.example>"
     assert message["Auto-Submitted"] == "auto-replied"
+
+
+@pytest.mark.parametrize(
+    ("accepted", "words"),
+    [
+        # the last second of the first window: 17:00 in London is 16:00 UTC in summer
+        (datetime(2018, 6, 29, 15, 59, 59, tzinfo=UTC), None),
+        (
+            datetime(2018, 6, 29, 16, tzinfo=UTC),
+            "closed at the moment, and open again on Monday 3 September 2018 at 9am",
+        ),
+        (datetime(2018, 9, 3, 7, 59, 59, tzinfo=UTC), "open again on Monday 3 September 2018 at 9am"),
+        (datetime(2018, 9, 3, 8, tzinfo=UTC), None),
+        (datetime(2018, 12, 1, tzinfo=UTC), "open again on Monday 14 January 2019 at 9am"),
+        (datetime(2020, 2, 28, 17, tzinfo=UTC), "closed for good"),
+    ],
+)
+def test_outside_a_window_the_acknowledgement_says_when_the_next_opens(accepted: datetime, words: str | None):
+    letterhead = replace(LETTERHEAD, windows=windows_in(PROGRAMME_FILE))
+    [draft] = plan(received(accepted_at=accepted), letterhead)
+    message = assert_sound(letter(create(None, draft, accepted, LEASE).state), "r.beg@turningcorner.example")
+    for kind in ("plain", "html"):
+        read = " ".join(re.sub("<[^>]*>", "", body(message, kind)).split())
+        assert (words in read) if words else ("Applications" not in read)
 
 
 def test_all_mail_about_one_enquiry_has_one_ancestor() -> None:

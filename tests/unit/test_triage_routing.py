@@ -1,15 +1,16 @@
 """Where an enquiry goes: windows, partners, holding, and deciding again."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from bson import BSON
 from bson.codec_options import CodecOptions
 
 from services.triage.classify.reading import Guess
-from services.triage.domain import Case, Held, Kept, OutOfScope, Routed, route
-from services.triage.offers import Matter, Wanted, candidates_for
-from tests.unit.triage_examples import IN_WINDOW, LEASE, WE_ARE, received, the_programme
+from services.triage.domain import Case, Held, Kept, OutOfScope, Routed, Waiting, due, follow_up, route
+from services.triage.offers import NOTHING_KNOWN, Matter, Wanted, candidates_for
+from services.triage.waiting import reopen
+from tests.unit.triage_examples import IN_WINDOW, LEASE, WE_ARE, followed_up, received, the_programme
 
 
 def decided(text: str = LEASE, subject: str = "Our lease", **changes: object):
@@ -46,10 +47,11 @@ def test_every_decision_keeps_the_rule_set_and_the_very_words_it_rests_on():
         (datetime(2018, 10, 5, 16, 0, tzinfo=UTC), "the third, opens at 09:00 on Monday 14 January 2019"),
     ],
 )
-def test_outside_a_window_it_is_held_and_told_when_the_next_opens(accepted: datetime, opens: str):
+def test_outside_a_window_it_waits_for_the_next(accepted: datetime, opens: str):
     outcome = decided(accepted_at=accepted)
-    assert isinstance(outcome, Held)
-    assert outcome.state.decision.reason == "window-closed"
+    assert isinstance(outcome, Waiting)
+    assert (outcome.state.status, outcome.state.decision.reason) == ("waiting", "window-closed")
+    assert due(outcome.state) == the_programme().opening_after(accepted)
     assert opens in outcome.state.decision.why
     assert outcome.state.decision.guess.areas[0] == "legal"
 
@@ -60,8 +62,52 @@ def test_a_minute_before_closing_it_is_in_time_even_if_decided_later():
     assert isinstance(outcome, Routed)
 
 
-def test_after_the_last_window_it_says_that_none_will_open():
+OPENING = datetime(2018, 9, 3, 8, tzinfo=UTC)  # nine in London, by summer time
+
+
+def waiting():
+    return decided(accepted_at=datetime(2018, 7, 10, 9, tzinfo=UTC)).state
+
+
+def test_when_the_window_opens_it_is_routed_and_no_moment_sooner():
+    before = waiting()
+    assert due(before) == OPENING
+    assert reopen(before, the_programme(), OPENING - timedelta(milliseconds=1), NOTHING_KNOWN) == Kept(before)
+    outcome = reopen(before, the_programme(), OPENING, NOTHING_KNOWN)
+    assert isinstance(outcome, Routed)
+    assert (outcome.partner.slug, outcome.state.decision.window) == ("bevan-brittan", "second")
+    assert outcome.state.received_at == before.received_at
+    assert reopen(outcome.state, the_programme(), OPENING, NOTHING_KNOWN) == Kept(outcome.state)
+
+
+def test_it_is_in_time_for_its_window_even_if_nobody_looked_until_that_had_closed():
+    outcome = reopen(waiting(), the_programme(), datetime(2018, 11, 1, 9, tzinfo=UTC), NOTHING_KNOWN)
+    assert isinstance(outcome, Routed)
+    assert outcome.state.decision.window == "second"
+
+
+def test_where_the_window_was_put_off_it_goes_on_waiting():
+    programme = the_programme()
+    later = programme.model_copy(update={"windows": (programme.windows[0], *programme.windows[2:])})
+    outcome = reopen(waiting(), later, OPENING, NOTHING_KNOWN)
+    assert isinstance(outcome, Waiting)
+    assert due(outcome.state) == datetime(2019, 1, 14, 9, tzinfo=UTC)
+
+
+def test_the_rules_of_the_day_it_opens_decide_and_what_was_written_meanwhile_stays():
+    programme = the_programme()
+    newer = programme.model_copy(update={"rules": programme.rules.model_copy(update={"version": "newer"})})
+    noted = follow_up(waiting(), followed_up()).state
+    assert noted.status == "waiting"
+    outcome = reopen(noted, newer, OPENING, NOTHING_KNOWN)
+    assert outcome.state.decision.rules_version == "newer"
+    assert outcome.state.follow_ups == noted.follow_ups
+
+
+def test_after_the_last_window_it_is_held_and_says_that_none_will_open():
     outcome = decided(accepted_at=datetime(2020, 3, 20, 9, tzinfo=UTC))
+    assert isinstance(outcome, Held)
+    assert due(outcome.state) is None
     assert outcome.state.decision.why.endswith("none will open again.")
 
 
