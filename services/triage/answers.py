@@ -102,6 +102,15 @@ def withdraw_for_conflict(
     return Held(_held(left, "conflict-after-acceptance", why), lost)
 
 
+def without_money(case: Case, offer_id: str, why: str, now: datetime) -> Held | Kept:
+    """A partner has accepted what there is no money for: an operator decides. `why` is for the operators."""
+    offer = case.offer
+    if offer is None or (offer.id, offer.state) != (offer_id, "accepted"):
+        return Kept(case)
+    lost = lost_offer(case, "The programme has no money left for it.")
+    return Held(_held(without_offer(case, "withdrawn", now, reason="no-money"), "no-money", why), lost)
+
+
 def offer_next(
     case: Case, programme: Programme, now: datetime, standing: Standing, lost: Lost | None = None
 ) -> Routed | Held:

@@ -58,7 +58,7 @@ def app() -> FastAPI:
     service.store.on_due("cases", desk.on_due, TIMER_LEASE)
     service.store.on_due("conflicts", register.on_due, SWEEP_LEASE)
     return service.app(
-        provide={"desk": desk},
+        provide={"desk": desk, "envelopes": envelopes},
         routes=[
             answer_pages(desk, register, links),
             partner_routes(desk, register, settings.partner_keys),

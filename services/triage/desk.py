@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from uuid import uuid4
 
-from services.triage.answers import accept, decline, expire
+from services.triage.answers import accept, decline, expire, without_money
 from services.triage.domain import Case, NoSuchCase, Outcome, follow_up, route
 from services.triage.offers import Reason, Standing
 from services.triage.programme import Programme
@@ -59,6 +59,18 @@ class Desk:
                 lambda state, standing: expire(state or case, offer.id, self.programme, now, standing)
             ),
         )
+
+    async def no_money(self, enquiry_id: str, offer_id: str, why: str) -> None:
+        """What an acceptance costs could not be reserved."""
+        now = self.clock()
+
+        def decide(case: Case | None, _: Standing) -> Outcome:
+            if case is None:
+                raise NoSuchCase(enquiry_id)
+            return without_money(case, offer_id, why, now)
+
+        refusal = Incoming(f"money/{offer_id}", "money.refused", enquiry_id)
+        await self.cases.apply(refusal, self._board.deciding(decide))
 
     async def case_of(self, offer_id: str) -> Case | None:
         """The case that was offered so. Raises `Unavailable`."""

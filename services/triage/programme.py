@@ -70,16 +70,18 @@ class Window(Part):
 
 class Advice(Part):
     envelope: Annotated[int, Field(gt=0)]
+    day_rate: Annotated[int, Field(gt=0)]
     areas: tuple[Area, ...]
 
 
 class Pilot(Part):
     envelope: Annotated[int, Field(gt=0)]
+    day_rate: Annotated[int, Field(gt=0)]
     themes: tuple[Theme, ...]
 
 
 class Streams(Part):
-    """The two streams; `envelope` is in whole pounds."""
+    """The two streams; `envelope` is in whole pounds, and so is `day_rate`, what a partner's working day costs."""
 
     advice: Advice
     pilot: Pilot
@@ -324,8 +326,14 @@ class Programme(Part):
 
     def limit(self, stream: Stream) -> int:
         """What the stream may spend, in pence."""
-        money = self.streams.advice if stream == "advice" else self.streams.pilot
-        return money.envelope * 100
+        return self._money(stream).envelope * 100
+
+    def cost(self, stream: Stream, days: float) -> int:
+        """What so many of a partner's working days cost, in pence."""
+        return round(self._money(stream).day_rate * 100 * days)
+
+    def _money(self, stream: Stream) -> Advice | Pilot:
+        return self.streams.advice if stream == "advice" else self.streams.pilot
 
     def partner(self, slug: str) -> Member:
         """The partner of that slug. Raises KeyError when the programme names no such partner."""

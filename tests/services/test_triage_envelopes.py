@@ -12,14 +12,21 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from deploy.local.servers import Tenant
+from services.triage.desk import Cases, Desk
 from services.triage.domain import Case, route
 from services.triage.domain import Outcome as CaseOutcome
 from services.triage.envelopes.api import Envelopes, envelope_routes, take
 from services.triage.envelopes.domain import Envelope, Order, Outcome, Refused, Repeated, Reserved
+from services.triage.events import announce
+from services.triage.handlers import reserve_money
+from services.triage.standing import Board
 from shared.clock import clock
+from shared.contracts.triage import CaseAccepted
 from shared.operators import guard
 from shared.store import Aggregates, Already, Incoming
+from shared.store.cause import Cause
 from shared.store.database import Store
+from tests.conftest import eventually
 from tests.unit.triage_examples import IN_WINDOW, received, the_programme
 
 ENQUIRY = received().correlationid
@@ -77,6 +84,68 @@ async def test_a_thousand_reservations_racing_for_the_last_pounds_never_exceed_t
     assert there.reserved == limit - LAST_POUNDS + places * EACH <= limit
     assert there.moved == len(there.accounts) == places + 1
     assert sum(account.reserved for account in there.accounts.values()) == there.reserved
+
+
+@asynccontextmanager
+async def a_desk(tenant: Tenant) -> AsyncIterator[tuple[Desk, Envelopes, CaseAccepted, list[str]]]:
+    """A case of three days' work that Bevan Brittan has accepted, the event that says so, and what is said next."""
+    said: list[str] = []
+
+    class Heard:
+        async def publish(self, entry: Any) -> None:
+            said.append(entry.type)
+
+    async def no_conflicts() -> tuple[()]:
+        return ()
+
+    store = Store(tenant.mongodb_url("triage"), "triage", lambda: IN_WINDOW)
+    envelopes: Envelopes = store.aggregates("envelopes", Envelope, lambda *_: [], remember=2)
+    cases: Cases = store.aggregates("cases", Case, announce)
+    await store.start(Heard())
+    async with Board(cases, no_conflicts) as board:
+        desk = Desk(cases, the_programme(), lambda: IN_WINDOW, board)
+        await desk.route(received())
+        outcome = await desk.accept(f"{ENQUIRY}-1", "bevan-brittan", "Mona Ray", None)
+        [event] = announce(outcome, Cause("accepting", ENQUIRY, ENQUIRY, IN_WINDOW))
+        assert isinstance(event, CaseAccepted)
+        await eventually(lambda: len(said) == 2)
+        said.clear()
+        yield desk, envelopes, event, said
+    await store.stop()
+
+
+async def test_a_partners_acceptance_reserves_its_days_once(tenant: Tenant) -> None:
+    async with a_desk(tenant) as (desk, envelopes, event, said):
+        for _ in range(2):
+            await reserve_money(event, desk, envelopes)
+        there = await envelopes.get("advice")
+    assert there is not None
+    assert (there.reserved, there.moved) == (3 * 600_00, 1)
+    [movement] = there.accounts[ENQUIRY].movements
+    assert movement[2:7] == (
+        "reserve",
+        1_800_00,
+        "bevan-brittan",
+        "Mona Ray",
+        "accepted, for 3 working days",
+    )
+    assert said == []
+
+
+async def test_what_the_envelope_has_no_money_for_goes_back_to_the_operators_and_the_partner_is_told(
+    tenant: Tenant,
+) -> None:
+    async with a_desk(tenant) as (desk, envelopes, event, said):
+        left = the_programme().limit("advice") - 1_799_99
+        await take(envelopes, "advice", order("before", left, "before"), the_programme())
+        for _ in range(2):
+            await reserve_money(event, desk, envelopes)
+        case = await desk.cases.get(ENQUIRY)
+        assert case is not None
+        assert (case.status, case.decision.reason, case.partner) == ("held", "no-money", None)
+        assert "£1,799.99 of £1,200,000.00 are free" in case.decision.why
+        await eventually(lambda: len(said) == 2)
+    assert sorted(said) == ["enquiry.held.v1", "offer.ended.v1"]
 
 
 @pytest.fixture

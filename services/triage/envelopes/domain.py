@@ -11,6 +11,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from shared.contracts.triage import CaseAccepted
+
 Kind = Literal["reserve", "commit", "spend", "release", "cancel", "refund", "match", "unmatch"]
 Refusal = Literal[
     "no-amount", "above-limit", "not-that-much", "another-partner", "no-account", "refused-before"
@@ -178,6 +180,22 @@ def move(envelope: Envelope | None, order: Order, limit: int) -> Outcome:
                 "accounts": {**envelope.accounts, order.enquiry_id: account.model_copy(update=changed)},
             }
         )
+    )
+
+
+def reservation(event: CaseAccepted, partner: str, pence: int, now: datetime) -> Order:
+    """The order that follows from a partner's acceptance."""
+    said = event.data
+    return Order(
+        id=event.id,
+        kind="reserve",
+        enquiry_id=event.correlationid,
+        reference=said.reference,
+        partner=partner,
+        pence=pence,
+        who=said.by,
+        why=f"accepted, for {said.days:g} working days",
+        at=now,
     )
 
 
