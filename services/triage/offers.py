@@ -193,7 +193,7 @@ def candidates_for(
 def _ranked(wanted: Wanted, programme: Programme, standing: Standing) -> list[tuple[str, str]]:
     if wanted.only is not None:
         return [(wanted.only, "an operator's choice")]
-    ranked = []
+    ranked: list[tuple[str, str]] = []
     for place, alike in enumerate(programme.preference(wanted.need)):
         article = "the" if len(alike) == 1 else "a"
         name = f"{article} {'first choice' if place == 0 else 'fallback'}"

@@ -6,6 +6,7 @@ between two of them is counted in UTC.
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from holidays import country_holidays
@@ -51,9 +52,16 @@ def _days(start: datetime) -> Iterator[tuple[datetime, datetime]]:
     """Begin and end, in UTC, of every working day from that of `start` on."""
     day = start.astimezone(LONDON).date()
     while True:
-        if is_working_day(day):
-            yield (
-                datetime.combine(day, FROM, LONDON).astimezone(UTC),
-                datetime.combine(day, TO, LONDON).astimezone(UTC),
-            )
+        if hours := _hours_of(day):
+            yield hours
         day += timedelta(days=1)
+
+
+@lru_cache(maxsize=1_000)  # asked for every offer, of the same few days
+def _hours_of(day: date) -> tuple[datetime, datetime] | None:
+    if not is_working_day(day):
+        return None
+    return (
+        datetime.combine(day, FROM, LONDON).astimezone(UTC),
+        datetime.combine(day, TO, LONDON).astimezone(UTC),
+    )

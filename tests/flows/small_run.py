@@ -48,11 +48,13 @@ class SmallRun:
             name: (self.folder / f"{name}.log").read_text().splitlines() for name in self.pipeline.services
         }
 
-    async def cli(self, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
-        """`python -m shared.cli …` as an operator runs it."""
+    async def cli(
+        self, *arguments: str, module: str = "shared.cli", **variables: str
+    ) -> "subprocess.CompletedProcess[str]":
+        """`python -m shared.cli …`, or another, as an operator runs it."""
         return await asyncio.to_thread(
             subprocess.run,
-            [sys.executable, "-m", "shared.cli", *arguments],
+            [sys.executable, "-m", module, *arguments],
             cwd=ROOT,
             env={
                 **os.environ,

@@ -4,6 +4,8 @@ import json
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -13,8 +15,10 @@ from deploy.local.pipeline import PROGRAMME
 from deploy.local.servers import Servers
 from deploy.topology import service_names
 from services.mentoring.mentors import load_mentors
+from services.triage.learning import examples_in
 from tests.conftest import eventually
 from tests.flows.small_run import COUNT, PROGRAMME_TIME, SmallRun, small_run
+from tests.unit.triage_examples import the_programme
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -77,6 +81,24 @@ async def story(run: SmallRun, enquiry: str) -> list[dict[str, object]]:
             for line in (await client.get(f"{service.url}/story/{enquiry}")).json():
                 lines.append({"service": name, **line})
     return sorted(lines, key=lambda line: datetime.fromisoformat(str(line["at"])))
+
+
+async def test_an_operator_reads_why_and_decides_on_the_command_line(run: SmallRun, tmp_path: Path) -> None:
+    def triage(*arguments: str) -> Any:
+        return run.cli(*arguments, module="services.triage.cli")
+
+    listed = json.loads((await triage("held", "--json")).stdout)
+    assert listed and not {"out-of-scope", "auto"} & {case["disposition"] for case in listed}
+    reference = listed[0]["reference"]
+    told = (await triage("explain", reference)).stdout
+    assert f"{reference} is held (revision 1)." in told and listed[0]["why"] in told
+    by = ("--operator", "Ada Obi", "--reason", "rang them")
+    routed = await triage("route", reference, "advice", "--area", "marketing", *by)
+    assert f"{reference} is routed with mutual-ventures (revision 2)." in routed.stdout, routed.stderr
+    file = tmp_path / "corrections.jsonl"
+    await triage("corrections", str(file))
+    [correction] = examples_in([file], the_programme().rules)
+    assert correction.destination == "marketing", "as `make train` reads it"
 
 
 async def test_every_log_line_is_json_and_says_which_service_and_what(run: SmallRun) -> None:
