@@ -12,7 +12,7 @@ from services.triage.envelopes.domain import Envelope
 from services.triage.events import announce
 from services.triage.handlers import hears
 from services.triage.links import Links
-from services.triage.operator_api import case_routes, conflict_routes
+from services.triage.operator_api import case_routes, conflict_routes, ruling_routes
 from services.triage.partner_api import partner_routes
 from services.triage.programme import load_programme
 from services.triage.register import SWEEP_LEASE, Noted, Recorded, Register, say_nothing, sweep_due
@@ -63,6 +63,7 @@ def app() -> FastAPI:
             answer_pages(desk, register, links),
             partner_routes(desk, register, settings.partner_keys),
             case_routes(desk, operators),
+            ruling_routes(desk, operators),
             conflict_routes(desk, register, operators),
             envelope_routes(envelopes, cases, programme, service.clock, operators),
         ],

@@ -9,8 +9,6 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from services.triage.domain import Case
-from services.triage.explaining import explained
 from shared.cli import DEFAULT_FILE, AsJson, OperatorFile, Services, cell, plain, show
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="What triage's operators do.")
@@ -50,8 +48,12 @@ def explain(
     reference: Reference, operator_file: OperatorFile = DEFAULT_FILE, as_json: AsJson = False
 ) -> None:
     """Say why a case is where it is: rules and words, scores, partners looked at, offers, people's decisions."""
-    case = _case(Services.read(operator_file), reference)
-    typer.echo(json.dumps(case, indent=2) if as_json else plain(explained(Case.model_validate(case))))
+    services = Services.read(operator_file)
+    case = _case(services, reference)
+    if as_json:
+        typer.echo(json.dumps(case, indent=2))
+    else:
+        typer.echo(plain(services.ask("triage", f"/cases/{case['enquiry_id']}/explanation")["text"]))
 
 
 @app.command()

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 from services.triage.classify.reading import Guess
 from services.triage.desk import Desk
 from services.triage.domain import Case, NoSuchCase, Outcome, Refused
+from services.triage.explaining import explained
 from services.triage.offers import Conflict, Standing
 from services.triage.programme import Slug
 from services.triage.register import Recorded, Register
@@ -31,9 +32,9 @@ from shared.contracts.triage import Area, MentoringKind, Stream, Theme
 from shared.operators import Guard, answering
 
 Id = Annotated[str, Path(pattern=r"^[0-9a-f-]{8,64}$")]
-Status = Literal["routed", "accepted", "held", "closed", "merged"]
+Status = Literal["routed", "accepted", "held", "waiting", "closed", "merged"]
 AT_MOST = 100_000
-CORRECTED = ("held", "routed", "accepted", "closed", "merged")
+CORRECTED = ("held", "waiting", "routed", "accepted", "closed", "merged")
 
 
 class Command(BaseModel):
@@ -91,21 +92,6 @@ class EndOfConflict(BaseModel):
 def case_routes(desk: Desk, guard: Guard) -> APIRouter:
     """Cases and corrections, for whoever the guard lets in."""
     router = APIRouter(dependencies=[guard], tags=["operators"])
-    programme = desk.programme
-
-    async def decided(
-        id: str, kind: str, command: Command, decide: Callable[[Case, By, Standing], Outcome]
-    ) -> dict[str, Any]:
-        by = By(command.who, command.why, desk.clock(), command.revision)
-        try:
-            outcome = await desk.decide(
-                id, f"operator.{kind}", lambda case, standing: decide(case, by, standing)
-            )
-        except NoSuchCase:
-            raise HTTPException(404, "there is no such case") from None
-        if isinstance(outcome, Refused):
-            raise HTTPException(409, outcome.why)
-        return _line(outcome.state)
 
     @router.get("/cases")
     async def cases(
@@ -124,6 +110,45 @@ def case_routes(desk: Desk, guard: Guard) -> APIRouter:
         if found is None:
             raise HTTPException(404, "there is no such case")
         return found
+
+    @router.get("/cases/{id}/explanation")
+    async def explanation(id: Id) -> dict[str, str]:
+        """Why the case is where it is, in plain words for people."""
+        return {"text": explained(await case(id))}
+
+    @router.get("/corrections")
+    async def corrections() -> list[dict[str, Any]]:
+        """What operators decided otherwise than triage, as labelled mails for `make train`."""
+        query = {"state.status": {"$in": list(CORRECTED)}, "state.correction": {"$type": "object"}}
+        async with answering():
+            found = await desk.cases.documents(query, AT_MOST)
+        kept = (Case.model_validate(document["state"]) for document in found)
+        return sorted(
+            (_labelled(case) for case in kept if case.disposition != "review"),
+            key=lambda each: str(each["id"]),
+        )
+
+    return router
+
+
+def ruling_routes(desk: Desk, guard: Guard) -> APIRouter:
+    """What is decided about cases, by whoever the guard lets in."""
+    router = APIRouter(dependencies=[guard], tags=["operators"])
+    programme = desk.programme
+
+    async def decided(
+        id: str, kind: str, command: Command, decide: Callable[[Case, By, Standing], Outcome]
+    ) -> dict[str, Any]:
+        by = By(command.who, command.why, desk.clock(), command.revision)
+        try:
+            outcome = await desk.decide(
+                id, f"operator.{kind}", lambda case, standing: decide(case, by, standing)
+            )
+        except NoSuchCase:
+            raise HTTPException(404, "there is no such case") from None
+        if isinstance(outcome, Refused):
+            raise HTTPException(409, outcome.why)
+        return _line(outcome.state)
 
     @router.post("/cases/{id}/route")
     async def route(id: Id, to: Route) -> dict[str, Any]:
@@ -178,18 +203,6 @@ def case_routes(desk: Desk, guard: Guard) -> APIRouter:
         """A closed or merged case waits for a decision again."""
         async with answering():
             return await decided(id, "reopen", command, lambda case, by, _: reopen(case, by))
-
-    @router.get("/corrections")
-    async def corrections() -> list[dict[str, Any]]:
-        """What operators decided otherwise than triage, as labelled mails for `make train`."""
-        query = {"state.status": {"$in": list(CORRECTED)}, "state.correction": {"$type": "object"}}
-        async with answering():
-            found = await desk.cases.documents(query, AT_MOST)
-        kept = (Case.model_validate(document["state"]) for document in found)
-        return sorted(
-            (_labelled(case) for case in kept if case.disposition != "review"),
-            key=lambda each: str(each["id"]),
-        )
 
     return router
 

@@ -13,6 +13,9 @@ from services.triage.domain import Case, Refused, Routed, Ruled, Ruling, past_of
 from services.triage.offers import Standing, Wanted, candidates_for
 from services.triage.programme import Programme
 
+UNDECIDED = ("held", "waiting", "routed", "accepted")
+"""The statuses in which a person may decide otherwise; what is closed or merged is reopened first."""
+
 Closing = Literal["completed", "ineligible", "enquirer-withdrew", "no-answer", "other"]
 
 

@@ -9,7 +9,7 @@ from bson.codec_options import CodecOptions
 
 from services.triage.answers import accept, decline
 from services.triage.classify.reading import Guess
-from services.triage.domain import Case, Held, OutOfScope, Refused, Routed, Ruled, route
+from services.triage.domain import Case, Held, OutOfScope, Refused, Routed, Ruled, due, route
 from services.triage.events import announce
 from services.triage.explaining import explained
 from services.triage.offers import NOTHING_KNOWN, Conflict, Standing
@@ -231,6 +231,14 @@ def test_an_explanation_names_rules_words_partners_offers_and_people():
         "Taken by triage for: route: advice, legal",
     ):
         assert words in told, told
+
+
+def test_a_case_that_waits_for_its_window_can_be_decided_about_now():
+    waiting = case_of(accepted_at=datetime(2018, 7, 10, 9, tzinfo=UTC))
+    assert waiting.status == "waiting"
+    assert isinstance(by_hand(waiting), Routed)
+    closed = close(waiting, "enquirer-withdrew", by(waiting))
+    assert isinstance(closed, Ruled) and due(closed.state) is None
 
 
 def test_an_explanation_of_what_is_held_says_so():
