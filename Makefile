@@ -36,9 +36,8 @@ eval: setup ## judge labelled mails: FILE=enquiries.jsonl JSON=out.jsonl
 train: setup ## train the triage model anew; publishes what is not worse. ARGS=--dry
 	@exec $(BIN)/python -m services.triage.training $(ARGS)
 
-lock: setup ## bring uv.lock up to date with pyproject.toml
-	@.venv/uv/bin/uv lock
-	@deploy/bootstrap.sh
+lock: ## bring uv.lock up to date with pyproject.toml
+	@deploy/bootstrap.sh lock
 
 format: setup ## format, and mend what ruff can
 	@$(BIN)/ruff check --fix --quiet

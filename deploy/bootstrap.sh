@@ -5,6 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+readonly what=${1:-}
 readonly venv=.venv
 readonly stamp=$venv/.ready
 readonly uv=$venv/uv/bin/uv # beside the packages, where its own sync does not remove it
@@ -64,7 +65,7 @@ make_venv() {
 wanted() { cat uv.lock deploy/uv-requirements.txt | sha256sum | cut -d' ' -f1; }
 
 install_packages() {
-    if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(wanted)" ] && [ -x "$venv/bin/python" ]; then
+    if [ "$what" != lock ] && [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(wanted)" ] && [ -x "$venv/bin/python" ]; then
         return
     fi
     # A half-made one, or one whose Python was removed, is made anew.
@@ -77,6 +78,7 @@ install_packages() {
         "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes --upgrade \
             --only-binary=:all: --target "$venv/uv" -r deploy/uv-requirements.txt
     fi
+    [ "$what" != lock ] || "$uv" lock --python "$venv/bin/python"
     say "installing the locked packages"
     UV_PROJECT_ENVIRONMENT=$venv "$uv" sync --locked --quiet --python "$venv/bin/python"
     wanted >"$stamp"
@@ -118,7 +120,7 @@ install_servers() { # packages that are wanted beside them...
 }
 
 install_packages
-if [ "${1:-}" = tests ] && ! PATH=$PATH:/usr/sbin command -v dovecot >/dev/null; then
+if [ "$what" = tests ] && ! PATH=$PATH:/usr/sbin command -v dovecot >/dev/null; then
     install_servers dovecot-imapd
 else
     install_servers
