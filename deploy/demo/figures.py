@@ -62,7 +62,7 @@ class Figures:
 
     @property
     def routed(self) -> int:
-        return self.cases - sum(self.held.values())
+        return sum(self.stream.values())
 
     def as_json(self) -> Document:
         return {
@@ -134,7 +134,8 @@ class Books:
         )
 
     def figures(self, mail: Path, left_in_queues: int, seconds: float) -> Figures:
-        routed, held = {"state.status": "routed"}, {"state.status": "held"}
+        routed = {"state.status": {"$in": ["routed", "accepted"]}}
+        held = {"state.status": {"$in": ["held", "waiting"]}}
         mentoring = self._by("mentoring", "sessions", "state.status")
         main_need = {
             "$ifNull": ["$state.pilot_theme", {"$ifNull": [{"$first": "$state.areas"}, "mentoring"]}]
