@@ -9,12 +9,12 @@ from services.triage.offers import Offer
 
 
 class Links:
-    """Makes and reads signed links. The last of `keys` signs; the others are still believed, so that keys can
-    be changed. A link ends with its offer: that is judged by the case, not by the link."""
+    """Makes and reads signed links. The first of `keys` signs; all of them are believed, so that keys can be
+    changed in turn. A link ends with its offer: that is judged by the case, not by the link."""
 
     def __init__(self, keys: Sequence[str], public_url: str) -> None:
-        self._signer = Signer(
-            list(keys), salt="triage.offer", key_derivation="hmac", digest_method=hashlib.sha256
+        self._signer = Signer(  # the library signs with the last
+            list(reversed(keys)), salt="triage.offer", key_derivation="hmac", digest_method=hashlib.sha256
         )
         self._public_url = public_url.rstrip("/")
 

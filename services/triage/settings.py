@@ -16,7 +16,7 @@ class TriageSettings(ServiceSettings):
     programme: Path = Field(description="the programme file: windows, partners, rules")
     public_url: str = Field(description="where partners reach this service: links in their mail begin so")
     link_keys: list[SecretStr] = Field(
-        min_length=1, description="JSON list of keys that sign those links; the last one signs"
+        min_length=1, description="JSON list of keys that sign those links; the first one signs"
     )
     partner_keys: dict[str, SecretStr] = Field(
         default={}, description='JSON: {"slug": "key"}, the bearer keys of the partners for /partner'

@@ -262,7 +262,7 @@ def test_what_concerns_a_partner_bears_its_name_in_the_routing_key():
 def test_a_link_is_good_for_one_offer_and_one_partner_whatever_key_signed_it():
     case = offered()
     assert case.offer
-    old, new = Links(["old"], "https://x.example/"), Links(["old", "new"], "https://x.example")
+    old, new = Links(["old"], "https://x.example/"), Links(["new", "old"], "https://x.example")
     token = new.token(case.offer)
     assert new.url(case.offer) == f"https://x.example/offers/{token}"
     assert new.read(token) == (case.offer.id, "bevan-brittan")
