@@ -19,8 +19,7 @@ demo: setup ## run it all on real mail; FRESH=1 starts anew, DEMO_ONCE=1 stops a
 test: ## linters, types, and every test
 	@deploy/bootstrap.sh tests
 	@$(PARALLEL) lint types imports
-	@$(BIN)/python -m pytest $(wildcard tests/reliability/test_pipeline_*.py) $(ARGS)
-	@$(BIN)/python -m pytest tests --ignore=tests/benchmarks --ignore-glob='*/test_pipeline_*' -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest tests --ignore=tests/benchmarks -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: setup ## the quick part of it: linters, types, unit, contract and architecture tests
 	@$(PARALLEL) lint types imports quick-tests

@@ -6,22 +6,30 @@ between two of them is counted in UTC.
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
-from functools import lru_cache
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from holidays import country_holidays
+if TYPE_CHECKING:
+    from holidays import HolidayBase
 
 LONDON = ZoneInfo("Europe/London")
 FROM, TO = time(9), time(17)
 SATURDAY = 5
 
-# The library knows the proclaimed days too, such as May Day moved to a Friday in 2020.
-_bank_holidays = country_holidays("GB", subdiv="ENG")
+
+@cache
+def _bank_holidays() -> "HolidayBase":
+    """The library knows the proclaimed days too, such as May Day moved to a Friday in 2020. It takes a second to
+    import, which a service need not wait for when it starts."""
+    from holidays import country_holidays  # noqa: PLC0415
+
+    return country_holidays("GB", subdiv="ENG")
 
 
 def is_working_day(day: date) -> bool:
     """Whether `day` is one from Monday to Friday and no bank holiday in England."""
-    return day.weekday() < SATURDAY and day not in _bank_holidays
+    return day.weekday() < SATURDAY and day not in _bank_holidays()
 
 
 def working_hours_between(start: datetime, end: datetime) -> float:

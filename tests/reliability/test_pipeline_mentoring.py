@@ -56,10 +56,13 @@ async def all_answered(run: Run, requests: list[MentoringRequested]) -> None:
     run.not_by_mail |= set(asked.values())
     left: dict[str, object] = {}
 
-    async def nothing_left() -> bool:
+    def look() -> None:
         left["unanswered"] = len(asked) - run.count("mentoring", "sessions", {"_id": {"$in": list(asked)}})
         left["mails waiting"] = run.count("notifications", "notifications", {"state.status": "queued"})
         left["outboxes"] = run.unpublished()
+
+    async def nothing_left() -> bool:
+        await asyncio.to_thread(look)  # the mail server is in this loop, and must not be kept from answering
         left["queues"] = await run.depths()
         return not any(left.values())
 
